@@ -1,0 +1,137 @@
+"""The ``agrl`` command: finds the command, gives it its arguments, and turns errors into one readable block.
+
+Every command is a module of ``agrl.commands`` with two functions: ``register(subparsers)``, which adds its parser and
+imports nothing heavy, and ``run(args) -> int``, which does the work and returns the exit code. A command that takes
+configuration overrides adds a positional ``overrides`` (``nargs="*"``); they may stand anywhere among the options.
+"""
+
+from __future__ import annotations
+
+import argparse
+import importlib
+import importlib.util
+import os
+import sys
+import traceback
+from collections.abc import Sequence
+from importlib.metadata import version
+from types import ModuleType
+
+from agrl.errors import AgrlError
+
+COMMANDS = ("demo", "data", "model", "sft", "train", "eval", "report", "doctor")
+
+DESCRIPTION = """\
+Train a language model to judge how relevant a product is to a shopper's query:
+supervised cold start, then GRPO with rule-aware rewards and adaptive guided replay.
+"""
+
+EXAMPLES = """\
+from nothing to a trained judge, on a laptop:
+  agrl demo                                          everything below at a small size, ending in a report
+
+the same, step by step:
+  agrl doctor                                        is everything here that this needs?
+  agrl data make --out data/catalogue                build the bundled synthetic catalogue
+  agrl data validate data/catalogue/train.parquet    name file, row and field of whatever is wrong
+  agrl model make --help                             build a tiny model (or bring any Hugging Face causal LM)
+  agrl sft   experiment=sft_tiny run=runs/sft        cold start on reference reasoning
+  agrl train experiment=agrl_tiny run=runs/agrl      adaptive guided RL; `key=value` overrides any setting
+  agrl eval --help                                   metrics on held-out sets
+  agrl report runs/agrl                              (re)write runs/agrl/report.html
+
+`agrl COMMAND --help` explains a command.
+"""
+
+
+class Parser(argparse.ArgumentParser):
+    """An argument parser that keeps hand-made line breaks and knows ``--debug`` at every level."""
+
+    def __init__(self, *args, **kwargs) -> None:
+        kwargs.setdefault("formatter_class", argparse.RawDescriptionHelpFormatter)
+        super().__init__(*args, **kwargs)
+        # SUPPRESS: a sub-command's default must not overwrite a --debug given before it
+        self.add_argument(
+            "--debug", action="store_true", default=argparse.SUPPRESS, help="show full traces and third-party output"
+        )
+
+
+def load_commands() -> dict[str, ModuleType]:
+    """The command modules by name, in the order of the help text."""
+    found = [name for name in COMMANDS if importlib.util.find_spec(f"agrl.commands.{name}")]
+    return {name: importlib.import_module(f"agrl.commands.{name}") for name in found}
+
+
+def build_parser(modules: dict[str, ModuleType]) -> Parser:
+    """The parser of the whole command line."""
+    parser = Parser(prog="agrl", description=DESCRIPTION, epilog=EXAMPLES)
+    parser.add_argument("--version", action="version", version=f"agrl {version('agrl')}")
+    subparsers = parser.add_subparsers(dest="command", metavar="COMMAND", title="commands", required=True)
+    for module in modules.values():
+        module.register(subparsers)
+    return parser
+
+
+def parse_args(parser: Parser, argv: Sequence[str]) -> argparse.Namespace:
+    """Parse ``argv``; exits with code 2 and a usage line when it cannot be understood."""
+    args, extra = parser.parse_known_args(argv)
+    # argparse gives up on positionals that follow an option; overrides are recognisable, so they are taken anywhere
+    if hasattr(args, "overrides"):
+        args.overrides += [word for word in extra if "=" in word and not word.startswith("-")]
+        extra = [word for word in extra if "=" not in word or word.startswith("-")]
+    if extra:
+        parser.error(f"not understood by `agrl {args.command}`: {' '.join(extra)} (see `agrl {args.command} --help`)")
+    args.debug = getattr(args, "debug", False)
+    return args
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run one command. Returns its exit code: 0 success, 1 error, 2 usage, 130 interrupted."""
+    argv = list(sys.argv[1:] if argv is None else argv)
+    modules = load_commands()
+    parser = build_parser(modules)
+    if not argv:
+        parser.print_help()
+        return 2
+    args = parse_args(parser, argv)
+    try:
+        return modules[args.command].run(args)
+    except KeyboardInterrupt:
+        return _interrupted()
+    except BrokenPipeError:  # the reader of our output left (`| head`): not an error, and nobody to tell
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 0
+    except Exception as error:
+        return _failed(error, args.debug)
+
+
+def _interrupted() -> int:
+    from agrl.report import terminal
+
+    terminal.error_console().print("\nInterrupted.", style="yellow")
+    return 130
+
+
+def _failed(error: Exception, debug: bool) -> int:
+    """Show an error and return the exit code; the whole trace goes to the log, or to the person with ``--debug``."""
+    from agrl.report import terminal
+
+    console = terminal.error_console()
+    if debug:
+        console.print_exception(show_locals=False)
+    elif terminal.log_file() is not None or not isinstance(error, AgrlError):
+        _trace_to_log()
+    terminal.error_block(console, error)
+    return 1
+
+
+def _trace_to_log() -> None:
+    from agrl.report import terminal
+
+    if terminal.log_file() is not None:  # file descriptor 2 is the log by now
+        traceback.print_exc()
+        sys.stderr.flush()
+
+
+if __name__ == "__main__":
+    sys.exit(main())

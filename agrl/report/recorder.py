@@ -1,0 +1,131 @@
+"""Writes what a run measures: ``metrics.jsonl`` and ``samples.jsonl``, one JSON object a line, and TensorBoard."""
+
+from __future__ import annotations
+
+import json
+import math
+import time
+from collections.abc import Iterable, Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+from agrl.errors import DataError, DivergenceError
+from agrl.relevance.records import Example, Rollout, Score
+
+METRICS = "metrics.jsonl"
+SAMPLES = "samples.jsonl"
+TENSORBOARD = "tensorboard"
+
+
+class Recorder:
+    """The measurements of one phase of a run.
+
+    ``first_step``: the step at which this process starts. Rows of this phase from that step on were written by an
+    attempt that is now being repeated (a resumed run, or a run folder used again); they are cut.
+    """
+
+    def __init__(self, run_dir: Path, phase: str = "rl", first_step: int = 0) -> None:
+        from torch.utils.tensorboard import SummaryWriter
+
+        self._phase = phase
+        run_dir = Path(run_dir)
+        run_dir.mkdir(parents=True, exist_ok=True)
+        for name in (METRICS, SAMPLES):
+            _cut(run_dir / name, phase, first_step)
+        self._metrics = (run_dir / METRICS).open("a", encoding="utf-8")
+        self._samples = (run_dir / SAMPLES).open("a", encoding="utf-8")
+        self._tensorboard = SummaryWriter(str(run_dir / TENSORBOARD / phase), purge_step=first_step or None)
+
+    def log(self, step: int, metrics: Mapping[str, float]) -> None:
+        """Record one step. A value that is not finite is written as ``null``.
+
+        Raises ``DivergenceError``, after recording, when a loss or the gradient norm is not finite.
+        """
+        values = {name: float(value) for name, value in metrics.items()}
+        finite = {name: value for name, value in values.items() if math.isfinite(value)}
+        row = {"step": step, "phase": self._phase, "time": time.time()}
+        _write(self._metrics, row | {name: finite.get(name) for name in values})
+        for name, value in finite.items():
+            self._tensorboard.add_scalar(name, value, step)
+        for name in sorted(values.keys() - finite.keys()):
+            if name.startswith("loss/") or name == "grad_norm":
+                self._tensorboard.flush()
+                raise DivergenceError(
+                    f"{name} is {values[name]} at step {step} of phase {self._phase}: training has diverged",
+                    hint="go on from the last checkpoint with a lower learning rate (learner.lr, sft.lr), a smaller "
+                    "learner.max_grad_norm, or a KL term (learner.kl_coef)",
+                )
+
+    def samples(self, step: int, rows: Iterable[Mapping[str, Any]]) -> None:
+        """Record trajectories; see ``sample_row``."""
+        for row in rows:
+            _write(self._samples, {"step": step, "phase": self._phase, **row})
+
+    def close(self) -> None:
+        """Flush and close every file."""
+        self._metrics.close()
+        self._samples.close()
+        self._tensorboard.close()
+
+    def __enter__(self) -> Recorder:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+
+def sample_row(example: Example, rollout: Rollout, score: Score, advantage: float) -> dict[str, Any]:
+    """One trajectory as a line of ``samples.jsonl``: input, response, reward decomposition, provenance."""
+    return {
+        "example_id": example.id,
+        "query": example.query,
+        "title": example.product.title,
+        "gold_tier": int(example.tier),
+        "segment": example.segment,
+        "text": rollout.text,
+        "tier": score.judgement.tier if score.judgement else None,
+        "correct": bool(score.correct),
+        "total": _finite(score.total),
+        "valid": bool(score.valid),
+        "components": {
+            name: {"value": _finite(c.value), "valid": bool(c.valid), "reason": c.reason}
+            for name, c in score.components.items()
+        },
+        "advantage": _finite(advantage),
+        "provenance": rollout.provenance.name,
+        "hint_level": int(rollout.hint_level),
+        "version": int(rollout.version),
+        "failure": score.failure,
+    }
+
+
+def read_jsonl(path: Path) -> Iterator[dict[str, Any]]:
+    """The rows of a JSON-lines file. A last line cut short (the writer was killed) is left out.
+
+    Raises ``DataError``, naming file and line, when any other line is not JSON.
+    """
+    lines = Path(path).read_text(encoding="utf-8").splitlines()
+    for number, line in enumerate(lines, 1):
+        try:
+            yield json.loads(line)
+        except ValueError:
+            if number < len(lines):
+                raise DataError(f"{path}, line {number}: not a JSON object", hint="repair or delete the line") from None
+
+
+def _cut(path: Path, phase: str, first_step: int) -> None:
+    """Keep the rows of other phases and those before ``first_step``; drops a line cut short as well."""
+    if path.exists():
+        rows = [row for row in read_jsonl(path) if row.get("phase") != phase or row["step"] < first_step]
+        kept = path.with_suffix(".tmp")
+        kept.write_text("".join(json.dumps(row) + "\n" for row in rows), encoding="utf-8")
+        kept.replace(path)  # atomic: a crash here loses nothing
+
+
+def _write(file, row: Mapping[str, Any]) -> None:
+    file.write(json.dumps(row, allow_nan=False) + "\n")
+    file.flush()  # a person follows the file, and a crash must not lose the last steps
+
+
+def _finite(value: float) -> float | None:
+    return float(value) if math.isfinite(value) else None
