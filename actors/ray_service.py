@@ -1,0 +1,195 @@
+"""The one file that knows Ray: starting it, the actor that any plain class runs in, and what Ray's errors mean."""
+
+from __future__ import annotations
+
+import contextlib
+import faulthandler
+import logging
+import os
+import re
+import sys
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
+os.environ.setdefault("RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO", "0")  # what later versions do; without it Ray warns
+
+import ray
+from ray import cloudpickle, exceptions
+
+from actors.service import Pending, Service, ServiceDied, Stream
+from agrl.errors import ActorError
+
+LOG_TAIL_LINES = 12
+TERMINAL_COLOUR = re.compile(r"\x1b\[\d*m")
+
+
+def start_ray(cluster: str | None, cpus: int, namespace: str) -> bool:
+    """Join the cluster at address ``cluster``, or start Ray on this machine when it is None.
+
+    False when Ray runs already in this process, which is then used as it is. Raises ActorError.
+    """
+    if ray.is_initialized():
+        return False
+    quiet = {"log_to_driver": False, "logging_level": logging.ERROR, "namespace": namespace}
+    try:
+        if cluster:
+            ray.init(address=cluster, **quiet)
+        else:  # one CPU when they are not counted: Ray starts as many idle processes as it has CPUs
+            ray.init(address="local", num_cpus=cpus or 1, include_dashboard=False, **quiet)
+    except Exception as error:
+        where = f"join the Ray cluster at {cluster}" if cluster else "start Ray on this machine"
+        raise ActorError(f"cannot {where}: {error}", hint="`agrl doctor` shows what Ray sees") from error
+    return True
+
+
+def stop_ray() -> None:
+    ray.shutdown()
+
+
+def put(value: Any) -> Pending:
+    """Store ``value`` in Ray's object store."""
+    return RayPending(ray.put(value), "the driver", None)
+
+
+def wait(sources: Sequence[Pending | Stream], timeout: float | None) -> list[Pending | Stream]:
+    """See ``actors.service.wait_any``."""
+    by_ref = {source.ref: source for source in sources}
+    ready, _ = ray.wait(list(by_ref), num_returns=1, timeout=timeout, fetch_local=False)
+    if ready:  # take along everything else that is there already
+        ready, _ = ray.wait(list(by_ref), num_returns=len(by_ref), timeout=0, fetch_local=False)
+    return [by_ref[ref] for ref in ready]
+
+
+class RayService(Service):
+    """A plain class in a Ray actor of its own."""
+
+    def __init__(
+        self, cls: type, name: str, args: tuple, kwargs: dict, reserved: dict, env: dict, log_file: Path | None
+    ) -> None:
+        self.name, self.log_file = name, log_file
+        shell = type(cls.__name__, (_Shell,), {"__module__": __name__})  # the dashboard shows the wrapped class's name
+        options = {"max_restarts": 0, "max_task_retries": 0, **reserved}  # the pools replace the dead themselves
+        self._actor = ray.remote(shell).options(**options).remote(name, env, str(log_file) if log_file else None)
+        self._built = self._actor.build.remote(cloudpickle.dumps((cls, args, kwargs)))
+
+    def call(self, method: str, *args: Any, **kwargs: Any) -> Pending:
+        return RayPending(self._actor.call.remote(method, *map(_unwrap, args), **kwargs), self.name, self.log_file)
+
+    def stream(self, method: str, *args: Any, **kwargs: Any) -> Stream:
+        remote = self._actor.stream.options(num_returns="streaming")
+        return RayStream(remote.remote(method, *map(_unwrap, args), **kwargs), self.name, self.log_file)
+
+    def ready(self) -> Pending:
+        return RayPending(self._built, self.name, self.log_file)
+
+    def kill(self) -> None:
+        ray.kill(self._actor, no_restart=True)
+
+
+class RayPending(Pending):
+    """A Ray object."""
+
+    def __init__(self, ref: Any, name: str, log_file: Path | None) -> None:
+        self.ref, self._name, self._log_file = ref, name, log_file
+
+    def result(self, timeout: float | None = None) -> Any:
+        with _own_errors(self._name, self._log_file):
+            return ray.get(self.ref, timeout=timeout)
+
+
+class RayStream(Stream):
+    """The objects of a Ray generator task."""
+
+    def __init__(self, generator: Any, name: str, log_file: Path | None) -> None:
+        self.ref, self._name, self._log_file = generator, name, log_file
+
+    def __next__(self) -> Pending:
+        with _own_errors(self._name, self._log_file):
+            return RayPending(next(self.ref), self._name, self._log_file)
+
+
+def _unwrap(value: Any) -> Any:
+    return value.ref if isinstance(value, RayPending) else value
+
+
+@contextlib.contextmanager
+def _own_errors(name: str, log_file: Path | None) -> Iterator[None]:
+    """Turn Ray's errors into what ``Pending.result`` promises."""
+    try:
+        yield
+    except exceptions.GetTimeoutError:
+        raise TimeoutError(f"no answer from {name} in time") from None
+    except (exceptions.RayActorError, exceptions.ObjectLostError) as error:
+        raise ServiceDied(f"{name} died: {_reason(error)}", hint=_where_to_look(log_file)) from error
+    except exceptions.RayTaskError as error:
+        if not isinstance(error.cause, Exception):
+            raise
+        error.cause.add_note(f"raised in {name}:\n{TERMINAL_COLOUR.sub('', str(error))}")
+        raise error.cause from None
+
+
+def _reason(error: Exception) -> str:
+    """The sentence of Ray's many that says why an actor is dead."""
+    lines = [line.strip() for line in str(error).splitlines() if line.strip()]
+    told = [line for line in lines if "because" in line or "killed" in line]
+    reason = (told or lines or [type(error).__name__])[-1 if told else 0]
+    return reason.partition(" Some common causes")[0]
+
+
+def _where_to_look(log_file: Path | None) -> str:
+    if log_file is None:
+        return "the logs of its Ray worker say more"
+    if not log_file.is_file():
+        return f"its log is {log_file}"
+    tail = log_file.read_text(errors="replace").splitlines()[-LOG_TAIL_LINES:]
+    return "\n".join([f"its log {log_file} ends:", *tail])
+
+
+class _Shell:
+    """What runs in the actor's process: prepares it, then holds the object of the plain class.
+
+    The object is built by a call of its own, not in ``__init__``: an error in the constructor of a Ray actor reaches
+    the driver as a dead actor, and its type is lost.
+    """
+
+    def __init__(self, name: str, env: dict[str, str], log_file: str | None) -> None:
+        self._name = name
+        self._target: Any = None
+        self._failure: BaseException | None = None
+        os.environ.update(env)
+        if log_file:
+            _send_output_to(log_file)
+        faulthandler.enable()  # a crash in native code leaves its Python stack in the log
+
+    def __repr__(self) -> str:  # shown in Ray's dashboard
+        return self._name
+
+    def build(self, payload: bytes) -> None:
+        try:
+            cls, args, kwargs = cloudpickle.loads(payload)  # imports the module of cls: only now, with the env set
+            self._target = cls(*args, **kwargs)
+        except BaseException as failure:
+            self._failure = failure
+            raise
+
+    def call(self, method: str, *args: Any, **kwargs: Any) -> Any:
+        if self._failure is not None:
+            raise self._failure
+        return getattr(self._target, method)(*args, **kwargs)
+
+    def stream(self, method: str, *args: Any, **kwargs: Any) -> Iterator[Any]:
+        yield from self.call(method, *args, **kwargs)
+
+
+def _send_output_to(log_file: str) -> None:
+    """Point the process's standard output and error, of Python and of native code, at ``log_file`` (appending)."""
+    with contextlib.suppress(OSError):  # a node that does not see the run folder keeps Ray's own log
+        Path(log_file).parent.mkdir(parents=True, exist_ok=True)
+        target = os.open(log_file, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o644)
+        for descriptor in (1, 2):
+            os.dup2(target, descriptor)
+        os.close(target)
+        sys.stdout = os.fdopen(1, "w", buffering=1, closefd=False)
+        sys.stderr = os.fdopen(2, "w", buffering=1, closefd=False)
