@@ -1,0 +1,128 @@
+"""The replay service: remembers every prompt, picks the next ones, decides what becomes of each group."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+from agrl.config.schema import GuidanceConfig, ReplayConfig
+from agrl.relevance.records import Example, Provenance, Rollout, ScoredGroup
+from replay.buffer import TrajectoryBuffer
+from replay.decisions import Decision, correct_of_valid, count_decisions, decide_batch, has_signal
+from replay.sampling import PromptSampler
+from replay.statistics import PromptTable
+
+
+@dataclass(frozen=True)
+class GuideOutcome:
+    """How guidance of one prompt ended.
+
+    ``solved``: it gave a sound answer. ``level``: the hint level at which it stopped, 0 for the reference trajectory.
+    ``replaced``: rollouts of the group that guided answers took the place of.
+    """
+
+    solved: bool
+    level: int
+    replaced: int = 0
+
+
+class ReplayCore:
+    """A plain class: the same object serves behind a Ray actor, in the driver's process and in a test.
+
+    A step is ``sample``, ``observe``, then ``guided`` with what became of the "guide" decisions, then ``metrics``.
+    ``decomposed``: the run computes advantages from every reward component by itself (``reward.mode=decomposed``).
+    """
+
+    def __init__(
+        self,
+        examples: Sequence[Example],
+        replay_cfg: ReplayConfig,
+        guidance_cfg: GuidanceConfig,
+        rollouts_per_prompt: int,
+        seed: int,
+        decomposed: bool = False,
+    ) -> None:
+        self._examples = {example.id: example for example in examples}
+        self._sampler = PromptSampler([example.id for example in examples], replay_cfg, rollouts_per_prompt, seed)
+        self._table = PromptTable(replay_cfg.ema)
+        self._buffer = TrajectoryBuffer()
+        self._guidance = guidance_cfg
+        self._decomposed = decomposed
+        self._last: dict[str, float] = {}  # metrics of the step last observed
+        self._rollouts = 0  # of the step last observed
+
+    def sample(self, n: int, step: int) -> list[Example]:
+        """``n`` different prompts for ``step``. Raises ConfigError when the pool is smaller than that."""
+        return [self._examples[example_id] for example_id in self._sampler.sample(n, self._table, step)]
+
+    def observe(self, groups: Sequence[ScoredGroup], step: int) -> list[Decision]:
+        """Enter the outcomes of a step, then decide; one decision a group, in order."""
+        for group in groups:
+            correct, valid = correct_of_valid(group)
+            if valid:  # a group whose scoring failed says nothing about the prompt
+                version = max(rollout.version for rollout in group.rollouts)
+                self._table.update(group.example.id, correct, valid, version, step)
+            for rollout, score in zip(group.rollouts, group.scores, strict=True):
+                if score.sound and rollout.provenance is Provenance.ON_POLICY:
+                    self._buffer.add(rollout)
+        self._rollouts = sum(len(group.rollouts) for group in groups)
+        decisions = decide_batch(groups, self._table, self._guidance, step, self._rollouts, self._decomposed)
+        self._last = {**count_decisions(decisions), **_group_health(groups, self._decomposed), **_guide_metrics({}, 0)}
+        return decisions
+
+    def guided(self, outcomes: Mapping[str, GuideOutcome]) -> None:
+        """Enter what guidance did for the prompts (by example id) of the step last observed."""
+        for example_id, outcome in outcomes.items():
+            self._table.guided(example_id, outcome.solved, outcome.level)
+        self._last.update(_guide_metrics(outcomes, self._rollouts))
+
+    def replay(self, example_id: str, k: int = 1) -> list[Rollout]:
+        """The policy's own best earlier answers to a prompt, at most ``k``; score them again before use."""
+        return self._buffer.best(example_id, k)
+
+    def metrics(self) -> dict[str, float]:
+        """Metrics of the step last observed and of the memory as a whole; docs/replay.md explains each."""
+        stats = [s for _, s in self._table.items() if s.attempts]
+        return {
+            **self._last,
+            "replay/tried": len(stats) / len(self._examples),
+            "replay/accuracy_mean": sum(s.accuracy for s in stats) / len(stats) if stats else 0.0,
+            "replay/guided_prompts": float(sum(s.guided > 0 for s in stats)),
+            "replay/stored": float(len(self._buffer)),
+            "replay/epochs": float(self._sampler.epochs),
+        }
+
+    def state_dict(self) -> dict:
+        """Statistics, random state, position in the data, stored trajectories: plain types, exact through JSON."""
+        return {
+            "table": self._table.state_dict(),
+            "sampler": self._sampler.state_dict(),
+            "buffer": self._buffer.state_dict(),
+        }
+
+    def load_state_dict(self, state: dict) -> None:
+        """Go on exactly where ``state`` was taken. Raises DataError when it belongs to another pool."""
+        self._sampler.load_state_dict(state["sampler"])
+        self._table.load_state_dict(state["table"])
+        self._buffer.load_state_dict(state["buffer"])
+
+
+def _group_health(groups: Sequence[ScoredGroup], decomposed: bool) -> dict[str, float]:
+    """Shares of the groups with a valid score: all wrong, all right, nothing to learn from; before any guidance."""
+    outcomes = [(*correct_of_valid(group), has_signal(group, decomposed)) for group in groups]
+    known = [outcome for outcome in outcomes if outcome[1]]
+    share = 1 / max(len(known), 1)
+    return {
+        "group/all_wrong": share * sum(correct == 0 for correct, _, _ in known),
+        "group/all_right": share * sum(correct == valid for correct, valid, _ in known),
+        "group/zero_advantage": share * sum(not signal for _, _, signal in known),
+    }
+
+
+def _guide_metrics(outcomes: Mapping[str, GuideOutcome], rollouts: int) -> dict[str, float]:
+    levels = [outcome.level for outcome in outcomes.values() if outcome.solved]
+    return {
+        "guide/solved": float(len(levels)),
+        "guide/share": sum(outcome.replaced for outcome in outcomes.values()) / max(rollouts, 1),
+        "guide/level_mean": sum(levels) / len(levels) if levels else 0.0,
+    }

@@ -1,0 +1,88 @@
+import json
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from agrl.config.schema import GuidanceConfig, ReplayConfig, Sampling
+from replay.core import GuideOutcome, ReplayCore
+
+from .build import example, group, outcome, score
+
+POOL = 11
+
+
+def core(sampling=Sampling.difficulty, seed=0, **guidance):
+    examples = [example(f"p{i}") for i in range(POOL)]
+    return ReplayCore(examples, ReplayConfig(sampling=sampling), GuidanceConfig(**guidance), 8, seed)
+
+
+def play(replay, steps, n=4):
+    """What a policy of fixed skill makes the replay core do: the ids, the decisions and the metrics of every step."""
+    seen = []
+    for step in steps:
+        skill = np.random.default_rng(step)
+        groups = [outcome(int(skill.integers(0, 9)), 8, x.id) for x in replay.sample(n, step)]
+        decisions = replay.observe(groups, step)
+        guided = [g.example.id for g, d in zip(groups, decisions, strict=True) if d.kind == "guide"]
+        replay.guided({name: GuideOutcome(solved=True, level=1 + step % 2, replaced=1) for name in guided})
+        seen.append(([g.example.id for g in groups], decisions, replay.metrics()))
+    return seen
+
+
+@settings(max_examples=25, deadline=None)
+@given(before=st.integers(0, 12), n=st.integers(1, POOL), sampling=st.sampled_from(Sampling))
+def test_resumed_run_goes_on_exactly(before, n, sampling):
+    original, resumed = core(sampling), core(sampling, seed=99)
+    play(original, range(before), n)
+    resumed.load_state_dict(json.loads(json.dumps(original.state_dict())))
+    rest = range(before, before + 8)
+    assert play(resumed, rest, n) == play(original, rest, n)
+    assert resumed.state_dict() == original.state_dict()
+
+
+def test_state_is_a_copy():
+    replay = core(Sampling.uniform)
+    play(replay, range(2))
+    state = replay.state_dict()
+    frozen = json.dumps(state)
+    play(replay, range(2, 6))
+    assert json.dumps(state) == frozen
+
+
+def test_same_seed_same_run_and_another_seed_another():
+    assert play(core(), range(5)) == play(core(), range(5))
+    assert play(core(), range(5)) != play(core(seed=1), range(5))
+
+
+def test_failed_scoring_says_nothing_about_the_prompt():
+    replay = core()
+    failed = group(score(0.0, valid=False), score(0.0, valid=False), example_id="p0")
+    assert [d.reason for d in replay.observe([failed], step=5)] == ["no_valid_scores"]
+    assert replay.metrics()["replay/tried"] == 0
+    half = group(score(1.0, correct=True), score(0.0, valid=False), example_id="p0")
+    replay.observe([half], step=6)
+    assert replay.metrics()["replay/accuracy_mean"] == 1.0
+
+
+def test_metrics_of_a_step():
+    replay = core(max_share=1.0, warmup_steps=0)
+    groups = [outcome(0, 8, "p0"), outcome(0, 8, "p1"), outcome(8, 8, "p2"), outcome(4, 8, "p3")]
+    assert [d.kind for d in replay.observe(groups, step=0)] == ["guide", "guide", "drop", "keep"]
+    assert replay.metrics()["guide/solved"] == 0
+    replay.guided({"p0": GuideOutcome(True, 3, replaced=2), "p1": GuideOutcome(False, 3)})
+    metrics = replay.metrics()
+    assert metrics["group/all_wrong"] == 0.5 and metrics["group/all_right"] == 0.25
+    assert metrics["group/zero_advantage"] == 0.75
+    assert (metrics["guide/solved"], metrics["guide/level_mean"]) == (1, 3)
+    assert metrics["guide/share"] == pytest.approx(2 / 32)
+    assert metrics["replay/tried"] == pytest.approx(4 / POOL) and metrics["replay/guided_prompts"] == 2
+    assert all(isinstance(value, float) for value in metrics.values())
+
+
+def test_good_answers_are_kept_for_replay():
+    replay = core()
+    replay.observe([outcome(2, 8, "p0")], step=0)
+    assert [r.text for r in replay.replay("p0", k=5)] == ["p00", "p01"]
+    assert replay.replay("p1") == [] and replay.metrics()["replay/stored"] == 2
