@@ -74,7 +74,8 @@ def reading_supports(book: RuleBook, judgement: Judgement) -> bool | None:
     product_kind, features = split_items(judgement.readings.get(check.product, ""))
     if not all((kind, product_kind, *needs, *features)):  # an empty item states nothing: malformed
         return False
-    return _kind_agrees(check, judgement, kind == product_kind) and _needs_agree(check, judgement, needs, features)
+    offered = [product_kind, *features]  # the kind counts as a feature: "not guitar" rules guitars out
+    return _kind_agrees(check, judgement, kind == product_kind) and _needs_agree(check, judgement, needs, offered)
 
 
 def _kind_agrees(check: ReadingCheck, judgement: Judgement, equal: bool) -> bool:

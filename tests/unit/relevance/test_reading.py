@@ -59,6 +59,8 @@ def test_outcomes(needs, features, outcome):
         ("Grinder; Red", "grinder; red", "same", "met", True),
         ("grinder;; red", "grinder; red", "same", "met", False),
         ("", "", "same", "met", False),
+        ("ukulele; not guitar", "guitar", "substitute", "unmet", True),
+        ("ukulele; not guitar", "guitar", "substitute", "met", False),
     ],
 )
 def test_support(query, product, category, attributes, supported):
