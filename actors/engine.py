@@ -1,0 +1,265 @@
+"""The one file that knows vLLM: grouped generation with log-probabilities, and new weights into a running engine.
+
+vLLM is imported when an engine is built, so that the driver can name these classes without paying for it.
+"""
+
+from __future__ import annotations
+
+import gc
+import os
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from agrl.errors import ConfigError, DataError, ModelError, WeightSyncError
+from agrl.models.weights import PackedTensor, checkpoint_names, unpack
+
+SUPPORTED_VLLM = ("0.25", "0.34")  # from, up to but not including; tested with 0.32
+
+
+@dataclass(frozen=True)
+class EngineSettings:
+    """How an engine is built.
+
+    ``max_model_len``: tokens of prompt and response together. ``max_concurrent``: sequences decoded together.
+    ``gpu_memory_utilization``: share of a GPU's memory. Of CPU engines only: ``kv_cache_gib`` and ``threads``, 0 for as
+    many as there are CPUs.
+    """
+
+    dtype: str = "bfloat16"
+    kv_cache_gib: float = 0.5
+    max_model_len: int = 2048
+    max_concurrent: int = 256
+    seed: int = 0
+    gpu_memory_utilization: float = 0.85
+    tensor_parallel: int = 1
+    threads: int = 0
+
+    def environment(self) -> dict[str, str]:
+        """The environment variables that must be set before torch and vLLM are imported in the engine's process."""
+        return {
+            "VLLM_ENABLE_V1_MULTIPROCESSING": "0",  # the scheduler in this process: weights change between two steps
+            "VLLM_NO_USAGE_STATS": "1",
+            "VLLM_CPU_OMP_THREADS_BIND": "nobind",  # engines and learner take turns on the same cores
+            "OMP_WAIT_POLICY": "PASSIVE",  # idle threads sleep: spinning starves the other processes of the machine
+            "OMP_NUM_THREADS": str(self.threads or len(os.sched_getaffinity(0))),
+        }
+
+
+@dataclass(frozen=True)
+class SamplingSettings:
+    """``temperature`` 0 takes the likeliest token. There is no top-p or top-k: cutting the tail biases importance ratios."""
+
+    temperature: float = 1.0
+    max_tokens: int = 256
+    logprobs: bool = True
+
+
+@dataclass(frozen=True)
+class GenerationRequest:
+    """``n`` samples of one prompt. ``prompt_ids`` int32 [P]. The same ``seed`` and weights give the same samples."""
+
+    request_id: str
+    prompt_ids: np.ndarray
+    n: int = 1
+    seed: int | None = None
+
+
+@dataclass(frozen=True)
+class Sampled:
+    """One response. ``ids`` int32 [T], the sampled end token included. ``text``: without special tokens.
+
+    ``logprobs`` float32 [T], nats, of the distribution that was sampled from; empty when not asked for.
+    """
+
+    ids: np.ndarray
+    logprobs: np.ndarray
+    finish_reason: str  # "stop", or "length" when cut off at the token limit
+    text: str
+
+
+@dataclass(frozen=True)
+class Generation:
+    """All samples of one request, and the version of the weights that sampled them."""
+
+    request_id: str
+    samples: list[Sampled]
+    version: int
+
+
+class RolloutEngine:
+    """A vLLM engine in this process.
+
+    Raises ConfigError for a vLLM outside the supported range, ModelError for a model that vLLM cannot serve.
+    """
+
+    def __init__(self, model_path: str, settings: EngineSettings) -> None:
+        for key, value in settings.environment().items():
+            os.environ.setdefault(key, value)
+        import torch
+
+        on_cpu = not torch.cuda.is_available()
+        if on_cpu:  # compiling takes half a minute at start; an eager CPU engine needs none of it
+            os.environ.setdefault("TORCHDYNAMO_DISABLE", "1")
+        _check_version()
+        from agrl.models.tokens import load_tokenizer
+
+        self.version = 0
+        self._settings, self._model_path, self._calls = settings, model_path, 0
+        self._tokenizer = load_tokenizer(model_path)
+        self._expected_weights = checkpoint_names(model_path)
+        self._engine = _build(model_path, settings, on_cpu)
+        gc.collect()
+        gc.freeze()  # the collector need not walk vLLM's and torch's modules again and again while it generates
+
+    def generate(self, requests: Sequence[GenerationRequest], sampling: SamplingSettings) -> Iterator[Generation]:
+        """The requests' samples, each request as soon as its last sample is finished.
+
+        Raises DataError for a prompt that leaves no room for a response. Closing the iterator drops what is unfinished.
+        """
+        self._calls += 1
+        pending = {f"{self._calls}-{index}": request for index, request in enumerate(requests)}
+        try:
+            for engine_id, request in pending.items():
+                self._add(engine_id, request, sampling)
+            while pending:
+                for output in self._engine.step():
+                    if output.finished:
+                        yield self._generation(pending.pop(output.request_id), output)
+        finally:
+            if pending:
+                self._engine.abort_request(list(pending))
+
+    def _add(self, engine_id: str, request: GenerationRequest, sampling: SamplingSettings) -> None:
+        from vllm import SamplingParams
+        from vllm.sampling_params import RequestOutputKind
+
+        length, limit = len(request.prompt_ids), self._settings.max_model_len
+        if not 0 < length < limit:
+            raise DataError(
+                f"request {request.request_id}: its prompt has {length} tokens, the engine takes 1 to {limit - 1}",
+                hint="raise task.max_prompt_tokens, or leave out the long examples",
+            )
+        params = SamplingParams(
+            n=request.n,
+            temperature=sampling.temperature,
+            max_tokens=sampling.max_tokens,
+            seed=None if request.seed is None else _spread(request.seed),
+            logprobs=0 if sampling.logprobs else None,  # 0: of the sampled token alone
+            flat_logprobs=True,
+            detokenize=False,  # one decode of the finished response is cheaper than one a token
+            output_kind=RequestOutputKind.FINAL_ONLY,  # otherwise a request with n > 1 hands back one sample only
+        )
+        self._engine.add_request(engine_id, {"prompt_token_ids": request.prompt_ids.tolist()}, params)
+
+    def _generation(self, request: GenerationRequest, output: Any) -> Generation:
+        from agrl.models.tokens import decode_response
+
+        samples = []
+        for sample in sorted(output.outputs, key=lambda sample: sample.index):
+            ids = list(sample.token_ids)
+            logprobs = np.asarray(sample.logprobs.logprobs if sample.logprobs else [], dtype=np.float32)
+            text = decode_response(self._tokenizer, ids)
+            samples.append(Sampled(np.asarray(ids, dtype=np.int32), logprobs, str(sample.finish_reason), text))
+        return Generation(request.request_id, samples, self.version)
+
+    def load_weights(self, version: int, *buckets: list[PackedTensor]) -> int:
+        """Replace the weights by the given ones, all of them, and forget cached prompts; returns ``version``.
+
+        Raises WeightSyncError when a weight is missing or of the wrong size, or the prompt cache cannot be emptied.
+        """
+        weights = [unpack(packed) for bucket in buckets for packed in bucket]
+        missing = self._expected_weights - {name for name, _ in weights}
+        if missing:  # vLLM itself would go on with the old ones
+            raise WeightSyncError(
+                f"broadcast of version {version}: {len(missing)} weights are missing, {min(missing)} first"
+            )
+        try:
+            self._engine.collective_rpc(_reload, args=(weights,))
+        except Exception as error:
+            raise WeightSyncError(f"vLLM refused the weights of version {version}: {error}") from error
+        if (
+            not self._engine.reset_prefix_cache()
+        ):  # refused while requests run: cached prompts would be of the old weights
+            raise WeightSyncError(f"the prefix cache could not be reset for version {version}")
+        self.version = version
+        return version
+
+    def info(self) -> dict[str, Any]:
+        """What runs where: version, process id, vLLM's version, device and threads."""
+        import torch
+        import vllm
+
+        device = torch.cuda.get_device_name() if torch.cuda.is_available() else "cpu"
+        return {
+            "version": self.version,
+            "pid": os.getpid(),
+            "vllm": vllm.__version__,
+            "device": device,
+            "threads": torch.get_num_threads(),
+            "model": self._model_path,
+        }
+
+
+def _check_version() -> None:
+    """Raises ConfigError naming the installed vLLM and the supported range."""
+    import vllm
+    from packaging.version import Version
+
+    low, high = SUPPORTED_VLLM
+    if not Version(low) <= Version(vllm.__version__) < Version(high):
+        raise ConfigError(
+            f"vLLM {vllm.__version__} is installed; this version of AGRL works with {low} up to (not including) {high}",
+            hint="install one of these, for example with `make setup`",
+        )
+
+
+def _build(model_path: str, settings: EngineSettings, on_cpu: bool) -> Any:
+    from vllm.engine.arg_utils import EngineArgs
+    from vllm.v1.engine.llm_engine import LLMEngine
+
+    device = (
+        # 32 tokens is the least block of the CPU's attention: the shorter, the more of a short prompt is shared
+        {"kv_cache_memory_bytes": int(settings.kv_cache_gib * 2**30), "block_size": 32, "enforce_eager": True}
+        if on_cpu
+        else {"gpu_memory_utilization": settings.gpu_memory_utilization}
+    )
+    args = EngineArgs(
+        model=model_path,
+        dtype=settings.dtype,
+        max_model_len=settings.max_model_len,
+        max_num_seqs=settings.max_concurrent,
+        max_num_batched_tokens=max(8192, settings.max_model_len),
+        tensor_parallel_size=settings.tensor_parallel,
+        seed=settings.seed,
+        enable_prefix_caching=True,
+        logprobs_mode="processed_logprobs",  # of the distribution that was sampled from, at any temperature
+        disable_log_stats=True,
+        trust_remote_code=False,
+        **device,
+    )
+    try:
+        return LLMEngine.from_engine_args(args)
+    except Exception as error:
+        raise ModelError(
+            f"vLLM cannot serve {model_path!r}: {error}",
+            hint="the actor's log says more; task.max_*_tokens, rollout.max_concurrent and kv_cache_gib bound its memory",
+        ) from error
+
+
+def _reload(worker: Any, weights: list[tuple[str, Any]]) -> None:
+    """Runs in each of vLLM's workers: put ``weights`` (Hugging Face names) in place of the model's."""
+    from vllm.platforms import current_platform
+
+    worker.model_runner.reload_weights(weights_iterator=iter(weights))
+    lm_head = getattr(worker.get_model(), "lm_head", None)
+    if current_platform.is_cpu() and hasattr(lm_head, "quant_method"):
+        # the CPU build multiplies by a packed copy of the lm_head, which a reload of a tied embedding leaves stale
+        lm_head.quant_method.process_weights_after_loading(lm_head)
+
+
+def _spread(seed: int) -> int:
+    """A 32-bit seed far from those of neighbouring requests: vLLM gives sample i of a request the seed + i."""
+    return int(np.random.SeedSequence(seed).generate_state(1)[0])
