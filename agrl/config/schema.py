@@ -50,7 +50,7 @@ class RayMode(str, Enum):
 @dataclass
 class TaskConfig:
     rulebook: str = "relevance"  # a name under conf/rulebooks, or a path to a YAML file
-    order: Order = Order.THINK_THEN_RESPOND
+    order: Order = Order.think_then_respond
     prompt_style: str = "full"  # a prompt of the rule book: "full" states the rules, "brief" only the input
     max_prompt_tokens: int = 1024
     max_response_tokens: int = 256

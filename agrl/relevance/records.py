@@ -21,6 +21,8 @@ GOOD_TIERS = (4, 3)
 class Order(str, Enum):
     """Where the tier stands in a response."""
 
+    think_then_respond = "think_then_respond"
+    respond_then_think = "respond_then_think"
     THINK_THEN_RESPOND = "think_then_respond"
     RESPOND_THEN_THINK = "respond_then_think"
 

@@ -1,0 +1,76 @@
+"""What the learner trains on: sequences with named, shape-annotated arrays, and the plan that splits them.
+
+The plan is made in one place, before anything is sent to a rank, so that every token weighs the same whatever the
+micro-batch size, the accumulation and the data-parallel size are.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+
+from agrl.relevance.records import Provenance
+
+
+@dataclass
+class TrainSequence:
+    """One prompt and response to train on.
+
+    ``prompt_ids`` int32 [P], ``response_ids`` int32 [T]; ``rollout_logprobs`` float32 [T], nats, of the behaviour
+    policy; ``advantage`` of the whole response (ignored by SFT); ``provenance`` selects the loss of its tokens;
+    ``version`` and ``actor`` say which weights and which rollout actor produced it, -1 where none did.
+    """
+
+    prompt_ids: np.ndarray
+    response_ids: np.ndarray
+    rollout_logprobs: np.ndarray
+    advantage: float = 0.0
+    provenance: Provenance = Provenance.ON_POLICY
+    version: int = -1
+    actor: int = -1
+
+    @property
+    def length(self) -> int:
+        return len(self.prompt_ids) + len(self.response_ids)
+
+
+@dataclass(frozen=True)
+class Minibatch:
+    """One optimizer step: ``micro[rank]`` is that rank's list of micro-batches, each a list of sequence indices.
+
+    Every rank has the same number of micro-batches (empty ones at the end), because collectives need it.
+    ``tokens``: trained tokens over all ranks, the denominator of the token mean (DAPO, arXiv 2503.14476, eq. 8).
+    """
+
+    micro: list[list[list[int]]]
+    tokens: int
+
+
+def plan_minibatches(
+    sequences: list[TrainSequence], optimizer_steps: int, ranks: int, micro_batch_tokens: int
+) -> list[Minibatch]:
+    """Split a batch into optimizer steps, ranks and micro-batches of at most ``micro_batch_tokens`` padded tokens.
+
+    Sequences keep their order across optimizer steps (so a group stays together); inside a step they are dealt to the
+    ranks by length, and each rank's are packed longest first. A sequence longer than the budget travels alone.
+    """
+    bounds = np.linspace(0, len(sequences), min(optimizer_steps, len(sequences)) + 1).astype(int)
+    plans = []
+    for begin, end in zip(bounds[:-1], bounds[1:], strict=True):
+        by_length = sorted(range(begin, end), key=lambda i: (-sequences[i].length, i))
+        micro = [_fill(by_length[rank::ranks], sequences, micro_batch_tokens) for rank in range(ranks)]
+        most = max(len(m) for m in micro)
+        micro = [m + [[] for _ in range(most - len(m))] for m in micro]
+        plans.append(Minibatch(micro, sum(len(sequences[i].response_ids) for i in range(begin, end))))
+    return plans
+
+
+def _fill(longest_first: list[int], sequences: list[TrainSequence], budget: int) -> list[list[int]]:
+    batches: list[list[int]] = []
+    for index in longest_first:
+        width = sequences[batches[-1][0]].length if batches else 0  # the padded width: its first is its longest
+        if not batches or width * (len(batches[-1]) + 1) > budget:
+            batches.append([])
+        batches[-1].append(index)
+    return batches

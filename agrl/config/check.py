@@ -1,0 +1,97 @@
+"""Refuses combinations that are well typed but cannot work, by name, before anything starts."""
+
+from __future__ import annotations
+
+from agrl.algorithms.schedule import SCHEDULES
+from agrl.config.schema import Config, RayMode
+from agrl.errors import ConfigError
+
+POSITIVE = (
+    "task.max_prompt_tokens task.max_response_tokens rollout.actors rollout.max_concurrent rollout.tensor_parallel "
+    "rollout.timeout_s rollout.kv_cache_gib reward.actors reward.timeout_s guidance.hinted_rollouts "
+    "guidance.first_hint_level guidance.gamma learner.ranks learner.lr learner.max_grad_norm "
+    "learner.optimizer_steps_per_batch learner.micro_batch_tokens learner.timeout_s trainer.steps "
+    "trainer.prompts_per_step trainer.keep_checkpoints sft.steps sft.batch_size sft.lr rollout.temperature "
+    "sync.max_mean_gap replay.ema"
+).split()
+SHARES = (
+    "replay.floor replay.ema guidance.tau guidance.max_share guidance.mastered rollout.gpu_memory_utilization"
+).split()
+NOT_NEGATIVE = (
+    "rollout.restarts reward.restarts guidance.warmup_steps guidance.replace learner.kl_coef learner.importance_cap "
+    "learner.weight_decay learner.warmup_steps sft.warmup_steps trainer.evaluate_every trainer.checkpoint_every "
+    "trainer.samples_per_step trainer.seed data.max_evaluation"
+).split()
+
+
+def check(config: Config) -> None:
+    """Raise ConfigError naming the first key, or pair of keys, that cannot work."""
+    for key in POSITIVE:
+        if not _value(config, key) > 0:
+            raise ConfigError(f"{key}={_value(config, key)} must be greater than 0")
+    for key in SHARES:
+        if not 0 <= _value(config, key) <= 1:
+            raise ConfigError(f"{key}={_value(config, key)} must lie between 0 and 1")
+    for key in NOT_NEGATIVE:
+        if not _value(config, key) >= 0:
+            raise ConfigError(f"{key}={_value(config, key)} must not be negative")
+    for key in ("learner.schedule", "sft.schedule"):
+        if _value(config, key) not in SCHEDULES:
+            raise ConfigError(f"{key}={_value(config, key)!r} is not one of {', '.join(SCHEDULES)}")
+    if config.model.dtype not in ("float32", "bfloat16", "float16"):
+        raise ConfigError(f"model.dtype={config.model.dtype!r} is not one of float32, bfloat16, float16")
+    _check_batch(config)
+    _check_placement(config)
+
+
+def _check_batch(config: Config) -> None:
+    trainer, learner, guidance = config.trainer, config.learner, config.guidance
+    if trainer.rollouts_per_prompt < 2:
+        raise ConfigError(
+            f"trainer.rollouts_per_prompt={trainer.rollouts_per_prompt} must be at least 2: an advantage is relative "
+            "to the other rollouts of the same prompt"
+        )
+    if trainer.prompts_per_step % learner.optimizer_steps_per_batch:
+        raise ConfigError(
+            f"trainer.prompts_per_step={trainer.prompts_per_step} cannot be divided into "
+            f"learner.optimizer_steps_per_batch={learner.optimizer_steps_per_batch} equal minibatches"
+        )
+    if trainer.prompts_per_step * trainer.rollouts_per_prompt // learner.optimizer_steps_per_batch < learner.ranks:
+        raise ConfigError(
+            f"a minibatch has fewer rollouts than learner.ranks={learner.ranks}: raise trainer.prompts_per_step or "
+            "trainer.rollouts_per_prompt, or lower learner.optimizer_steps_per_batch"
+        )
+    if config.sft.batch_size < learner.ranks:
+        raise ConfigError(f"sft.batch_size={config.sft.batch_size} is smaller than learner.ranks={learner.ranks}")
+    if guidance.enabled and guidance.replace >= trainer.rollouts_per_prompt:
+        raise ConfigError(
+            f"guidance.replace={guidance.replace} must be smaller than "
+            f"trainer.rollouts_per_prompt={trainer.rollouts_per_prompt}: a group needs rollouts of the policy itself"
+        )
+    longest = config.task.max_prompt_tokens + config.task.max_response_tokens
+    if learner.micro_batch_tokens < longest:
+        raise ConfigError(
+            f"learner.micro_batch_tokens={learner.micro_batch_tokens} is smaller than one sequence of "
+            f"task.max_prompt_tokens + task.max_response_tokens = {longest}"
+        )
+
+
+def _check_placement(config: Config) -> None:
+    if config.learner.zero_stage not in (0, 1, 2, 3):
+        raise ConfigError(f"learner.zero_stage={config.learner.zero_stage} is not one of 0, 1, 2, 3")
+    if config.ray.mode == RayMode.inline:
+        for key in ("learner.ranks", "rollout.actors"):
+            if _value(config, key) != 1:
+                raise ConfigError(
+                    f"{key}={_value(config, key)} cannot run with ray=inline: one process holds one learner rank and "
+                    f"one rollout engine; set {key}=1"
+                )
+    if config.ray.address and config.ray.mode == RayMode.inline:
+        raise ConfigError(f"ray.address={config.ray.address} contradicts ray=inline, which starts no Ray")
+
+
+def _value(config: Config, key: str):
+    value = config
+    for name in key.split("."):
+        value = getattr(value, name)
+    return value

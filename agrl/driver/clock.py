@@ -1,0 +1,28 @@
+"""Wall-clock seconds by phase."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+
+class Clock:
+    """Adds up how long named phases take; phases do not nest."""
+
+    def __init__(self) -> None:
+        self.seconds: dict[str, float] = {}
+        self._start = time.perf_counter()
+
+    @contextmanager
+    def __call__(self, phase: str) -> Iterator[None]:
+        begin = time.perf_counter()
+        try:
+            yield
+        finally:
+            self.seconds[phase] = self.seconds.get(phase, 0.0) + time.perf_counter() - begin
+
+    def metrics(self) -> dict[str, float]:
+        """``time/<phase>`` for each phase and ``time/step`` for everything since the clock was made."""
+        timed = {f"time/{phase}": seconds for phase, seconds in self.seconds.items()}
+        return timed | {"time/step": time.perf_counter() - self._start}

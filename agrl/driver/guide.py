@@ -1,0 +1,88 @@
+"""Guidance of the groups that the replay actor asks it for: ground truth, or the policy's own answers to a hint."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import replace
+
+import numpy as np
+
+from agrl.config.schema import GuidanceSource, Semantics
+from agrl.driver.rollout import roll_out
+from agrl.driver.services import Services
+from agrl.relevance.hints import hint_levels, reference_judgement
+from agrl.relevance.records import Provenance, Rollout, Score, ScoredGroup
+from replay.core import GuideOutcome
+from replay.decisions import Decision
+from replay.guidance import choose_solutions, replace_worst
+
+PROVENANCE = {Semantics.expert: Provenance.EXPERT, Semantics.transfer: Provenance.TRANSFER}
+
+
+def guide(
+    s: Services, groups: Sequence[ScoredGroup], decisions: Sequence[Decision], step: int
+) -> tuple[list[ScoredGroup], dict[str, GuideOutcome]]:
+    """Replace the worst rollouts of every group whose decision is "guide"; the other groups come back as they are.
+
+    Also returns, for each guided prompt, whether a sound answer was found and at which hint level.
+    """
+    asked = [i for i, decision in enumerate(decisions) if decision.kind == "guide"]
+    if not asked:
+        return list(groups), {}
+    source = _references if s.config.guidance.source == GuidanceSource.reference else _hinted
+    solutions, levels = source(s, [groups[i] for i in asked], [decisions[i].count for i in asked], step)
+    mixed, outcomes = list(groups), {}
+    for i, guided, level in zip(asked, solutions, levels, strict=True):
+        mixed[i] = replace_worst(groups[i], guided, decisions[i].count)
+        outcomes[groups[i].example.id] = GuideOutcome(bool(guided), level, len(guided))
+    return mixed, outcomes
+
+
+Solutions = list[list[tuple[Rollout, Score]]]
+
+
+def _references(s: Services, groups: list[ScoredGroup], counts: list[int], step: int) -> tuple[Solutions, list[int]]:
+    """The ground-truth trajectory of each group's example, once: from the data, or rendered from gold verdicts."""
+    solutions: Solutions = []
+    for group in groups:
+        judgement = reference_judgement(s.book, group.example)
+        if judgement is None:
+            solutions.append([])
+            continue
+        text, ids = s.encoder.response(judgement)
+        rollout = Rollout(
+            example_id=group.example.id,
+            prompt_ids=s.encoder.prompt(group.example),
+            response_ids=ids,
+            logprobs=np.zeros(len(ids), np.float32),
+            text=text,
+            version=-1,
+            provenance=PROVENANCE[s.config.guidance.semantics],
+        )
+        score = s.rewards.score([(group.example, text, "stop")])[0]
+        solutions.append([(rollout, score)])
+    return solutions, [0] * len(groups)
+
+
+def _hinted(s: Services, groups: list[ScoredGroup], counts: list[int], step: int) -> tuple[Solutions, list[int]]:
+    """Fresh rollouts under the least hint that yields a sound answer: level by level, only for the still unsolved."""
+    solutions: Solutions = [[] for _ in groups]
+    reached = [0] * len(groups)
+    ladders = [[n for n in hint_levels(s.book, g.example) if n >= s.config.guidance.first_hint_level] for g in groups]
+    for level in range(1, len(s.book.hints.levels) + 1):
+        unsolved = [i for i, ladder in enumerate(ladders) if not solutions[i] and level in ladder]
+        if not unsolved:
+            continue
+        prompts = [(groups[i].example, level) for i in unsolved]
+        for i, tried in zip(unsolved, roll_out(s, prompts, s.config.guidance.hinted_rollouts, step), strict=True):
+            found = choose_solutions(list(zip(tried.rollouts, tried.scores, strict=True)), counts[i])
+            solutions[i] = [(_unhinted(s, groups[i], rollout), score) for rollout, score in found]
+            reached[i] = level
+    return solutions, reached
+
+
+def _unhinted(s: Services, group: ScoredGroup, rollout: Rollout) -> Rollout:
+    """The same answer as one to the prompt without the hint: this is the prompt that it is trained under."""
+    provenance = PROVENANCE[s.config.guidance.semantics]
+    logprobs = np.zeros_like(rollout.logprobs) if provenance == Provenance.EXPERT else rollout.logprobs
+    return replace(rollout, prompt_ids=s.encoder.prompt(group.example), logprobs=logprobs, provenance=provenance)

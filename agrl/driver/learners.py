@@ -1,0 +1,174 @@
+"""The learner as the driver sees it: all ranks as one, with one call for each thing the algorithm asks of it."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+from actors.service import Pending, Runtime, Service, ServiceDied, wait_any
+from agrl.algorithms.batch import TrainSequence, plan_minibatches
+from agrl.algorithms.policy_loss import LossSettings
+from agrl.config.schema import Config
+from agrl.errors import LearnerError
+from learner.rank import LearnerRank, RankSettings, StepSums
+from learner.sync_check import sync_metrics
+
+CPU_ENVIRONMENT = {
+    "DS_ACCELERATOR": "cpu",
+    "OMP_WAIT_POLICY": "PASSIVE",  # threads that wait must not spin: other processes need the cores
+    "KMP_BLOCKTIME": "0",
+}
+
+
+class LearnerGroup:
+    """The data-parallel ranks of the learner. ``version`` counts the weight versions that it has produced."""
+
+    def __init__(self, runtime: Runtime, config: Config, log_dir: Path) -> None:
+        self.runtime, self.config = runtime, config
+        self.version, self.doing = 0, "start-up"
+        c, ranks = config.learner, config.learner.ranks
+        settings = RankSettings(
+            model_path=config.model.path,
+            dtype=config.model.dtype,
+            zero_stage=c.zero_stage,
+            lr=c.lr,
+            weight_decay=c.weight_decay,
+            max_grad_norm=c.max_grad_norm,
+            gradient_checkpointing=config.model.gradient_checkpointing,
+            threads=c.threads,
+            timeout_s=c.timeout_s,
+            reference=c.kl_coef > 0,
+        )
+        self.ranks: list[Service] = [
+            runtime.start(
+                LearnerRank,
+                f"learner-{rank}",
+                settings,
+                rank,
+                ranks,
+                gpus=c.gpus_per_rank,
+                cpus=1,
+                env={} if c.gpus_per_rank else CPU_ENVIRONMENT,
+                log_file=log_dir / f"learner-{rank}.log",
+            )
+            for rank in range(ranks)
+        ]
+
+    def setup(self) -> int:
+        """Load the model on every rank; returns its number of parameters."""
+        address = self._gather([self.ranks[0].call("rendezvous")])[0]
+        return self._all("setup", address)[0]
+
+    def train_policy(self, sequences: list[TrainSequence], lr: float) -> dict[str, float]:
+        """One batch of reinforcement learning; the weights become version ``self.version``. Returns metrics."""
+        c = self.config
+        plan = plan_minibatches(
+            sequences, c.learner.optimizer_steps_per_batch, c.learner.ranks, c.learner.micro_batch_tokens
+        )
+        loss = LossSettings(
+            clip_low=c.learner.clip_low,
+            clip_high=c.learner.clip_high,
+            importance_cap=c.learner.importance_cap,
+            gamma=c.guidance.gamma,
+            kl_coef=c.learner.kl_coef,
+            kl_estimator=c.learner.kl_estimator.value,
+        )
+        tolerance = c.sync.max_mean_gap if c.sync.check else None
+        batch = self.runtime.put(sequences)
+        sums = self._all("train_policy", batch, plan, loss, c.rollout.temperature, lr, self.version, tolerance)
+        self.version += 1
+        return _policy_metrics(sums, lr)
+
+    def train_sft(self, sequences: list[TrainSequence], lr: float) -> dict[str, float]:
+        """One optimizer step of cross-entropy on the responses. Returns metrics."""
+        plan = plan_minibatches(sequences, 1, self.config.learner.ranks, self.config.learner.micro_batch_tokens)
+        sums = _merge(self._all("train_sft", self.runtime.put(sequences), plan, lr))
+        self.version += 1
+        tokens = sums.total["tokens"]
+        return {
+            "loss/total": sums.total["loss"] / tokens,
+            "grad_norm": sums.maximum["grad_norm"],
+            "lr": lr,
+            "tokens/trained": tokens,
+        }
+
+    def weights(self) -> Pending:
+        """All parameters, packed; a pending value that goes to the rollout actors without passing the driver."""
+        self.doing = "gathering weights"
+        pending = [rank.call("weights") for rank in self.ranks]
+        self._wait(pending)
+        return pending[0]
+
+    def save(self, folder: Path) -> None:
+        """Write every rank's part of a checkpoint under ``folder``, which all ranks must see."""
+        self._all("save", str(folder.absolute()))
+
+    def load(self, folder: Path, version: int) -> None:
+        """Restore a checkpoint and the version of its weights."""
+        self._all("load", str(folder.absolute()))
+        self.version = version
+
+    def export(self, folder: Path) -> None:
+        """Write the model as an ordinary Hugging Face folder."""
+        self._all("export", str(folder.absolute()))
+
+    def close(self) -> None:
+        for rank in self.ranks:
+            rank.kill()
+
+    def _all(self, method: str, *args: Any) -> list[Any]:
+        self.doing = method.replace("_", " ")
+        return self._gather([rank.call(method, *args) for rank in self.ranks])
+
+    def _gather(self, pending: list[Pending]) -> list[Any]:
+        self._wait(pending)
+        return [p.result() for p in pending]
+
+    def _wait(self, pending: list[Pending]) -> None:
+        """Wait for all; the first that fails ends the group, because the others would wait for it in a collective."""
+        waiting = list(pending)
+        try:
+            while waiting:
+                ready = wait_any(waiting, self.config.learner.timeout_s)
+                if not ready:
+                    raise LearnerError(
+                        f"no learner rank answered within learner.timeout_s={self.config.learner.timeout_s:g} s "
+                        f"({self.doing})",
+                        hint="a collective may hang: look at logs/learner-*.log of the run",
+                    )
+                for done in ready:
+                    waiting.remove(done)
+                    done.result()
+        except ServiceDied as error:
+            self.close()
+            raise LearnerError(f"{error} ({self.doing})", hint=getattr(error, "hint", "")) from error
+        except BaseException:
+            self.close()
+            raise
+
+
+def _merge(ranks: list[StepSums]) -> StepSums:
+    merged = StepSums()
+    for sums in ranks:
+        merged.add(sums.total)
+        for name, value in sums.maximum.items():
+            merged.maximum[name] = max(merged.maximum[name], value)
+    return merged
+
+
+def _policy_metrics(ranks: list[StepSums], lr: float) -> dict[str, float]:
+    sums = _merge(ranks)
+    total = sums.total
+    tokens, sampled = max(total["tokens"], 1), max(total["sampled"], 1)
+    metrics = {
+        "loss/total": total["loss"] / tokens,
+        "policy/ratio_mean": total["ratio"] / sampled,
+        "policy/clip_fraction": total["clipped"] / sampled,
+        "policy/entropy": total["entropy"] / tokens,
+        "grad_norm": sums.maximum["grad_norm"],
+        "lr": lr,
+        "tokens/trained": total["tokens"],
+    }
+    if "kl" in total:
+        metrics["loss/kl"] = total["kl"] / sampled
+    return metrics | sync_metrics(total, sums.maximum["gap_max"])

@@ -1,0 +1,57 @@
+"""Grouped rollouts with scores: requests go out to the engines, each group is scored as soon as it is finished."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Sequence
+
+from actors.engine import Generation, GenerationRequest, SamplingSettings
+from agrl.driver.services import Services
+from agrl.relevance.records import Example, Rollout, ScoredGroup
+
+
+def roll_out(s: Services, prompts: Sequence[tuple[Example, int]], n: int, step: int) -> list[ScoredGroup]:
+    """``n`` rollouts of each (example, hint level), scored; groups in the order of ``prompts``.
+
+    Seeds depend on the run's seed, the step, the example and the hint level alone, so a step can be repeated whatever
+    the number of actors is and whichever of them died.
+    """
+    requests = [
+        GenerationRequest(str(i), s.encoder.prompt(example, level).tolist(), n, _seed(s, step, example.id, level))
+        for i, (example, level) in enumerate(prompts)
+    ]
+    sampling = SamplingSettings(
+        temperature=s.config.rollout.temperature, max_tokens=s.config.task.max_response_tokens, logprobs=True
+    )
+    rollouts: dict[int, list[Rollout]] = {}
+    tickets: dict[int, object] = {}
+    for generation, actor in s.rollouts.generate(requests, sampling):
+        i = int(generation.request_id)
+        example, level = prompts[i]
+        rollouts[i] = _rollouts(s, generation, actor, example, level)
+        tickets[i] = s.rewards.submit([(example, r.text, r.finish_reason) for r in rollouts[i]])
+    return [
+        ScoredGroup(example, rollouts[i], s.rewards.collect(tickets[i])) for i, (example, _) in enumerate(prompts)
+    ]
+
+
+def _rollouts(s: Services, generation: Generation, actor: int, example: Example, level: int) -> list[Rollout]:
+    return [
+        Rollout(
+            example_id=example.id,
+            prompt_ids=s.encoder.prompt(example, level),
+            response_ids=sample.ids,
+            logprobs=sample.logprobs,
+            text=sample.text,
+            version=generation.version,
+            actor=actor,
+            finish_reason=sample.finish_reason,
+            hint_level=level,
+        )
+        for sample in generation.samples
+    ]
+
+
+def _seed(s: Services, step: int, example_id: str, level: int) -> int:
+    key = f"{s.config.trainer.seed}/{step}/{example_id}/{level}".encode()
+    return int.from_bytes(hashlib.blake2b(key, digest_size=4).digest(), "big")

@@ -1,0 +1,105 @@
+"""Everything a training step talks to, started together and closed together: the one place that wires the services."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from actors.engine import EngineSettings
+from actors.reward_pool import RewardPool
+from actors.rollout_pool import RolloutPool
+from actors.service import Runtime, Service
+from agrl.config.schema import Config, RewardMode
+from agrl.driver.learners import LearnerGroup
+from agrl.driver.prompts import PromptEncoder
+from agrl.driver.run_folder import RunFolder
+from agrl.models.tokens import load_tokenizer
+from agrl.relevance.records import Example
+from agrl.relevance.reward import Scorer
+from agrl.relevance.rulebook import RuleBook, load_rulebook
+from replay.core import ReplayCore
+
+
+@dataclass
+class Services:
+    """The running parts of the system, and the plain objects that the driver itself works with."""
+
+    config: Config
+    book: RuleBook
+    scorer: Scorer  # for names and weights; scores are computed by the reward actors
+    encoder: PromptEncoder
+    runtime: Runtime
+    rollouts: RolloutPool
+    rewards: RewardPool
+    replay: Service
+    learner: LearnerGroup
+
+    def close(self) -> None:
+        """Stop every actor, and Ray where this process started it."""
+        self.rollouts.close()
+        self.rewards.close()
+        self.learner.close()
+        self.replay.kill()
+        self.runtime.shutdown()
+
+
+def start_runtime(config: Config) -> Runtime:
+    """Start or join Ray, or nothing with ``ray=inline``."""
+    return Runtime(config.ray.mode.value, config.ray.address, config.ray.cpus, config.ray.namespace)
+
+
+def start_rollouts(config: Config, runtime: Runtime, run: RunFolder) -> RolloutPool:
+    """The rollout actors, loading their engines in the background."""
+    c = config.rollout
+    settings = EngineSettings(
+        dtype=config.model.dtype,
+        kv_cache_gib=c.kv_cache_gib,
+        max_model_len=config.task.max_prompt_tokens + config.task.max_response_tokens,
+        max_concurrent=c.max_concurrent,
+        seed=config.trainer.seed,
+        gpu_memory_utilization=c.gpu_memory_utilization,
+        tensor_parallel=c.tensor_parallel,
+        threads=c.threads,
+    )
+    return RolloutPool(
+        runtime,
+        config.model.path,
+        settings,
+        actors=c.actors,
+        restarts=c.restarts,
+        timeout_s=c.timeout_s,
+        gpus=c.gpus_per_actor,
+        log_dir=run.logs,
+    )
+
+
+def start_services(config: Config, run: RunFolder, pool: Sequence[Example]) -> Services:
+    """Start all services of an RL run; engines, scorers and learner ranks load side by side."""
+    book = load_rulebook(config.task.rulebook)
+    encoder = PromptEncoder(book, load_tokenizer(config.model.path), config.task)
+    runtime = start_runtime(config)
+    learner = LearnerGroup(runtime, config, run.logs)
+    rollouts = start_rollouts(config, runtime, run)
+    rewards = RewardPool(
+        runtime,
+        book.source,
+        config.task.order,
+        config.reward.mode,
+        actors=config.reward.actors,
+        restarts=config.reward.restarts,
+        timeout_s=config.reward.timeout_s,
+        log_dir=run.logs,
+    )
+    replay = runtime.start(
+        ReplayCore,
+        "replay",
+        list(pool),
+        config.replay,
+        config.guidance,
+        config.trainer.rollouts_per_prompt,
+        config.trainer.seed,
+        config.reward.mode == RewardMode.decomposed,
+        log_file=run.logs / "replay.log",
+    )
+    scorer = Scorer(book, config.task.order, config.reward.mode)
+    return Services(config, book, scorer, encoder, runtime, rollouts, rewards, replay, learner)

@@ -1,0 +1,96 @@
+"""The supervised cold start: cross-entropy on reference judgements, through the same learner as RL."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Sequence
+
+import numpy as np
+
+from agrl.algorithms.batch import TrainSequence
+from agrl.algorithms.schedule import learning_rate
+from agrl.config.schema import Config
+from agrl.data.files import read_examples
+from agrl.driver.learners import LearnerGroup
+from agrl.driver.prompts import PromptEncoder
+from agrl.driver.run_folder import RunFolder
+from agrl.driver.services import start_runtime
+from agrl.errors import ConfigError, DataError
+from agrl.models.tokens import load_tokenizer
+from agrl.relevance.hints import reference_judgement
+from agrl.relevance.records import Example
+from agrl.relevance.rulebook import load_rulebook
+from agrl.report.recorder import Recorder
+from agrl.report.terminal import numbers, phase, progress
+
+
+def supervised(config: Config, console) -> RunFolder:
+    """Train on ``data.seed``; the result is an ordinary model folder, RUN/model. Raises AgrlError by name."""
+    if not config.data.seed:
+        raise ConfigError("data.seed names no file", hint="give data.seed=FILE of examples with a reference judgement")
+    book = load_rulebook(config.task.rulebook)
+    run = RunFolder(config.run)
+    run.start(config, book, resume=False)
+    encoder = PromptEncoder(book, load_tokenizer(config.model.path), config.task)
+    sequences = reference_sequences(read_examples(config.data.seed), encoder)
+    steps, size = config.sft.steps, config.sft.batch_size
+    if len(sequences) < size:
+        raise ConfigError(f"sft.batch_size={size} is larger than the {len(sequences)} usable rows of {config.data.seed}")
+    console.print(
+        f"SFT: {len(sequences):,} references, {steps} steps of {size} = {steps * size / len(sequences):.1f} epochs"
+    )
+    runtime = start_runtime(config)
+    try:
+        with phase(console, "Loading the learner"):
+            learner = LearnerGroup(runtime, config, run.logs)
+            learner.setup()
+        recorder = Recorder(run.path, "sft")
+        batches = shuffled_batches(sequences, size, steps, config.trainer.seed)
+        with progress(console, "SFT", steps) as bar:
+            for step, batch in enumerate(batches):
+                begin = time.perf_counter()
+                c = config.sft
+                metrics = learner.train_sft(batch, learning_rate(step, c.lr, c.steps, c.warmup_steps, c.schedule))
+                recorder.log(step, metrics | {"time/step": time.perf_counter() - begin})
+                bar.advance(1, numbers({"loss": metrics["loss/total"]}))
+        recorder.close()
+        learner.export(run.model)
+        learner.close()
+    finally:
+        runtime.shutdown()
+    console.print(f"Model: {run.model}")
+    return run
+
+
+def reference_sequences(examples: Sequence[Example], encoder: PromptEncoder) -> list[TrainSequence]:
+    """What to imitate: a row's own reference (right or wrong), else one rendered from its gold labels.
+
+    Raises DataError when no row has either, or none fits the length limits.
+    """
+    found = []
+    for example in examples:
+        judgement = example.reference or reference_judgement(encoder.book, example, complete=True)
+        if judgement is None:
+            continue
+        prompt, (_, response) = encoder.prompt(example, example.hint_level), encoder.response(judgement)
+        fits = len(prompt) <= encoder.task.max_prompt_tokens and len(response) <= encoder.task.max_response_tokens
+        if fits:
+            found.append(TrainSequence(prompt, response, np.zeros(len(response), np.float32)))
+    if not found:
+        raise DataError(
+            f"none of {len(examples)} rows has a reference judgement that fits task.max_prompt_tokens and "
+            "task.max_response_tokens",
+            hint="`agrl data stats FILE` shows what the rows have",
+        )
+    return found
+
+
+def shuffled_batches(sequences: Sequence[TrainSequence], size: int, steps: int, seed: int):
+    """``steps`` batches of ``size``: epoch after epoch in a fresh, seeded order."""
+    generator = np.random.default_rng(seed)
+    order: list[int] = []
+    for _ in range(steps):
+        while len(order) < size:
+            order.extend(generator.permutation(len(sequences)).tolist())
+        batch, order = order[:size], order[size:]
+        yield [sequences[i] for i in batch]

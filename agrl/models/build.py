@@ -1,0 +1,99 @@
+"""Small Qwen3 models with a tokenizer trained on the task's own text, for machines without a GPU; loading of any model."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from agrl.errors import ModelError
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedModel, PreTrainedTokenizerFast
+
+END, PAD = "<|end|>", "<|pad|>"
+
+
+@dataclass(frozen=True)
+class TinyShape:
+    """The shape of a small model. ``vocab_size`` is an upper bound: the tokenizer may find fewer merges."""
+
+    vocab_size: int = 2048
+    hidden_size: int = 128
+    layers: int = 4
+    heads: int = 4
+    kv_heads: int = 2
+    intermediate_size: int = 384
+    max_positions: int = 1024
+    tied: bool = True
+
+
+def train_tokenizer(texts: Iterable[str], vocab_size: int) -> PreTrainedTokenizerFast:
+    """A byte-level BPE tokenizer: any text can be encoded, frequent words become one token, digits stay single."""
+    from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
+    from transformers import PreTrainedTokenizerFast
+
+    tokenizer = Tokenizer(models.BPE())
+    tokenizer.pre_tokenizer = pre_tokenizers.Sequence(
+        [pre_tokenizers.Digits(individual_digits=True), pre_tokenizers.ByteLevel(add_prefix_space=False)]
+    )
+    tokenizer.decoder = decoders.ByteLevel()
+    alphabet = sorted(pre_tokenizers.ByteLevel.alphabet())
+    trainer = trainers.BpeTrainer(
+        vocab_size=vocab_size, special_tokens=[PAD, END], initial_alphabet=alphabet, show_progress=False
+    )
+    tokenizer.train_from_iterator(texts, trainer)
+    return PreTrainedTokenizerFast(tokenizer_object=tokenizer, eos_token=END, pad_token=PAD)
+
+
+def make_tiny_model(out: Path, texts: Iterable[str], shape: TinyShape | None = None, seed: int = 0) -> dict[str, int]:
+    """Write a randomly initialised Qwen3 model and its tokenizer to ``out``; returns its parameter and token counts."""
+    import torch
+    from transformers import Qwen3Config, Qwen3ForCausalLM
+
+    shape = shape or TinyShape()
+    tokenizer = train_tokenizer(texts, shape.vocab_size)
+    config = Qwen3Config(
+        vocab_size=-(-len(tokenizer) // 64) * 64,  # a multiple of 64 keeps matrix products aligned
+        hidden_size=shape.hidden_size,
+        num_hidden_layers=shape.layers,
+        num_attention_heads=shape.heads,
+        num_key_value_heads=shape.kv_heads,
+        head_dim=shape.hidden_size // shape.heads,
+        intermediate_size=shape.intermediate_size,
+        max_position_embeddings=shape.max_positions,
+        tie_word_embeddings=shape.tied,
+        eos_token_id=tokenizer.eos_token_id,
+        pad_token_id=tokenizer.pad_token_id,
+        bos_token_id=None,
+        initializer_range=0.02,
+    )
+    torch.manual_seed(seed)
+    model = Qwen3ForCausalLM(config)
+    model.generation_config.eos_token_id = tokenizer.eos_token_id
+    save_model(model, tokenizer, out)
+    return {"parameters": model.num_parameters(), "vocabulary": len(tokenizer)}
+
+
+def save_model(model: PreTrainedModel, tokenizer: PreTrainedTokenizerFast, out: Path) -> None:
+    """Write an ordinary Hugging Face folder that AutoModelForCausalLM and vLLM load."""
+    out.mkdir(parents=True, exist_ok=True)
+    model.save_pretrained(out)
+    tokenizer.save_pretrained(out)
+
+
+def load_model(path: str, dtype: str) -> PreTrainedModel:
+    """Any Hugging Face causal language model. Raises ModelError naming the path."""
+    import torch
+    from transformers import AutoModelForCausalLM
+
+    try:
+        return AutoModelForCausalLM.from_pretrained(
+            path, dtype=getattr(torch, dtype), attn_implementation="sdpa", trust_remote_code=False
+        )
+    except (OSError, ValueError) as error:
+        raise ModelError(
+            f"no causal language model could be loaded from {path!r}: {error}",
+            hint="give model.path=FOLDER of a Hugging Face model, or make a small one with `agrl model make`",
+        ) from error

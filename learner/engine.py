@@ -1,0 +1,123 @@
+"""The one file that knows DeepSpeed: a model under ZeRO 0 to 3 with caller-owned gradient accumulation."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from agrl.models.logprobs import PaddedBatch, PolicyModel
+
+CHECKPOINT_TAG = "engine"
+DTYPE_SECTION = {"bfloat16": "bf16", "float16": "fp16"}
+
+
+def init_process_group(rank: int, world: int, address: str, timeout_s: float) -> None:
+    """Join the learner's process group at ``address`` ("host:port"); does nothing when this process already has one."""
+    from datetime import timedelta
+
+    import deepspeed
+
+    if torch.distributed.is_initialized():
+        return
+    os.environ.update(RANK=str(rank), WORLD_SIZE=str(world), LOCAL_RANK="0")
+    deepspeed.init_distributed(
+        dist_backend="nccl" if torch.cuda.is_available() else "gloo",
+        init_method=f"tcp://{address}",
+        rank=rank,
+        world_size=world,
+        timeout=timedelta(seconds=timeout_s),
+        auto_mpi_discovery=False,
+        verbose=False,
+    )
+
+
+class TrainingEngine:
+    """Forward, backward, step, checkpoint and gathered weights of one data-parallel rank."""
+
+    def __init__(
+        self, lm: torch.nn.Module, zero_stage: int, dtype: str, lr: float, weight_decay: float, max_grad_norm: float
+    ) -> None:
+        import deepspeed
+
+        self.zero_stage = zero_stage
+        self.world = torch.distributed.get_world_size()
+        self._own_norm: float | None = None
+        policy = PolicyModel(lm)
+        decayed = [p for p in policy.parameters() if p.ndim > 1]
+        plain = [p for p in policy.parameters() if p.ndim <= 1]  # norms and biases
+        optimizer = torch.optim.AdamW(
+            [{"params": decayed, "weight_decay": weight_decay}, {"params": plain, "weight_decay": 0.0}],
+            lr=lr,
+            betas=(0.9, 0.99),
+        )
+        # Without ZeRO and in float32 DeepSpeed clips but does not tell the norm: there we clip just before the update.
+        own_clipping = zero_stage == 0 and dtype == "float32"
+        if own_clipping:
+            optimizer.register_step_pre_hook(lambda *_: self._clip(policy, max_grad_norm))
+        config: dict[str, Any] = {
+            "train_micro_batch_size_per_gpu": 1,
+            "gradient_accumulation_steps": 1,
+            # The learner decides what one optimizer step is: the number of micro-batches varies from step to step.
+            "managed_gradient_accumulation": False,
+            "gradient_clipping": 0.0 if own_clipping else max_grad_norm,
+            "steps_per_print": 1 << 30,
+            # overlap_comm's side stream is refused with caller-owned accumulation above stage 2
+            "zero_optimization": {"stage": zero_stage, "overlap_comm": False},
+            "zero_allow_untested_optimizer": True,
+        }
+        if dtype in DTYPE_SECTION:
+            config[DTYPE_SECTION[dtype]] = {"enabled": True}
+        self.engine, self.optimizer, _, _ = deepspeed.initialize(model=policy, optimizer=optimizer, config=config)
+
+    @property
+    def device(self) -> torch.device:
+        return self.engine.device
+
+    @property
+    def lm(self) -> torch.nn.Module:
+        return self.engine.module.lm
+
+    def logprobs(self, batch: PaddedBatch, temperature: float) -> tuple[torch.Tensor, torch.Tensor]:
+        """Log-probabilities (with gradient where enabled) and entropies of the response tokens, [tokens] each."""
+        return self.engine(batch.to(self.device), temperature)
+
+    def backward(self, loss: torch.Tensor) -> None:
+        """Accumulate the gradients of a scalar. DeepSpeed averages over ranks at ``step``; scale by ``world`` for a sum."""
+        self.engine.backward(loss)
+
+    def step(self, lr: float) -> float:
+        """Reduce, clip and apply the accumulated gradients at rate ``lr``; returns their norm before clipping."""
+        for group in self.optimizer.param_groups:
+            group["lr"] = lr
+        self._own_norm = None
+        self.engine.step()
+        norm = self.engine.get_global_grad_norm() if self._own_norm is None else self._own_norm
+        return float(norm)
+
+    def _clip(self, policy: torch.nn.Module, max_grad_norm: float) -> None:
+        self._own_norm = float(torch.nn.utils.clip_grad_norm_(policy.parameters(), max_grad_norm))
+
+    def full_parameters(self) -> Iterator[tuple[str, torch.Tensor]]:
+        """Every parameter whole, by its Hugging Face name; under ZeRO-3 all ranks must iterate together."""
+        import deepspeed
+
+        for name, parameter in self.lm.named_parameters():
+            if self.zero_stage == 3:
+                with deepspeed.zero.GatheredParameters([parameter]):
+                    yield name, parameter.detach().clone()
+            else:
+                yield name, parameter.detach()
+
+    def save(self, folder: Path) -> None:
+        """Write model and optimizer state; every rank must call it."""
+        self.engine.save_checkpoint(str(folder), tag=CHECKPOINT_TAG)
+
+    def load(self, folder: Path) -> None:
+        """Restore what ``save`` wrote. Raises FileNotFoundError naming the folder when it holds no such checkpoint."""
+        path, _ = self.engine.load_checkpoint(str(folder), tag=CHECKPOINT_TAG)
+        if path is None:
+            raise FileNotFoundError(f"{folder} holds no learner checkpoint")
