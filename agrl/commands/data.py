@@ -1,0 +1,188 @@
+"""``agrl data``: make the bundled catalogue, import ESCI, validate and describe examples files."""
+
+from __future__ import annotations
+
+import argparse
+import json
+from collections.abc import Callable
+from dataclasses import fields
+from pathlib import Path
+from typing import Any
+
+from agrl.data.catalogue.spec import CatalogueSpec, TeacherErrors
+
+MAKE_TEXT = """\
+Build the bundled synthetic catalogue: 48 kinds of product in 8 departments, 11 kinds of query, exact gold.
+
+  seed.parquet      for `agrl sft`: natural traffic; the reasoning is a simulated teacher's that does not know the
+                    shop's rules, and is often wrong; some rows show a hint and reason rightly from it
+  train.parquet     for `agrl train`: hard queries over-weighted, tiers balanced; gold verdicts, no reasoning
+  balanced.parquet  held out: every kind of query with every tier
+  wild.parquet      held out: natural traffic
+
+The same flags give the same files. docs/data.md explains the schema and why the data is posed like this.
+"""
+MAKE_EXAMPLES = """\
+examples:
+  agrl data make --out data/catalogue
+  agrl data make --out data/small --seed-rows 2000 --pool-rows 1000
+  agrl data make --out data/good-teacher --teacher-negation 0 --teacher-table 0
+"""
+ESCI_TEXT = """\
+Read the official layout of the Amazon Shopping Queries data set (ESCI) and write one examples file a split.
+DIR holds shopping_queries_dataset_examples.parquet and shopping_queries_dataset_products.parquet.
+E, S, C, I become the tiers 4, 3, 2, 1; gold verdicts are those that the label alone implies under the rule book
+`esci`: E says same and met, C complement, I unrelated, S nothing.
+"""
+SHOWN = 20  # problems of a file that are printed
+
+VALIDATE_TEXT = """\
+Check an examples file (.parquet or .jsonl) and list everything that is wrong by row and field; rows count from 1.
+With --rulebook also the names of criteria and verdicts, and gold tiers that contradict the decision table.
+The exit code is 1 when something is wrong.
+"""
+
+
+def register(subparsers: Any) -> None:
+    """Adds ``agrl data`` and its sub-commands."""
+    parser = subparsers.add_parser(
+        "data",
+        help="make, import, validate and describe data",
+        description="Make, import, validate and describe examples files.",
+    )
+    commands = parser.add_subparsers(dest="data_command", metavar="COMMAND", title="commands", required=True)
+    _register_make(commands)
+    _add(commands, "validate", "name file, row and field of whatever is wrong", VALIDATE_TEXT, _validate, files=True)
+    commands.choices["validate"].add_argument("--rulebook", metavar="BOOK", help="a name, or the path of a YAML file")
+    _add(commands, "stats", "what is in a file", "Count tiers, segments, verdicts and references.", _stats, files=True)
+    esci = _add(commands, "import-esci", "import the Amazon Shopping Queries data set", ESCI_TEXT, _import_esci)
+    esci.add_argument("dir", metavar="DIR", type=Path, help="folder with the two official Parquet files")
+    esci.add_argument("--out", metavar="FOLDER", type=Path, required=True, help="where train and test.parquet go")
+    esci.add_argument("--locale", default="us", help="marketplace to keep: us, es, jp or all (default: us)")
+    esci.add_argument("--version", choices=("small", "large"), default="", help="rows of this version only")
+
+
+def _register_make(commands: Any) -> None:
+    make = _add(commands, "make", "build the bundled synthetic catalogue", MAKE_TEXT, _make)
+    make.epilog = MAKE_EXAMPLES
+    make.add_argument("--out", metavar="FOLDER", type=Path, required=True, help="where the files go")
+    _add_settings(make, CatalogueSpec)
+    _add_settings(
+        make.add_argument_group("the teacher's error rates, from 0 (never) to 1 (always)"), TeacherErrors, "teacher_"
+    )
+
+
+def _add_settings(parser: Any, spec: type, prefix: str = "") -> None:
+    """A flag for every plain field of a settings dataclass."""
+    for setting in fields(spec):
+        if "help" in setting.metadata:
+            parser.add_argument(
+                f"--{prefix}{setting.name}".replace("_", "-"),
+                type=type(setting.default),
+                metavar={int: "N", float: "P"}.get(type(setting.default), "NAME"),
+                default=setting.default,
+                help=f"{setting.metadata['help']} (default: {setting.default})",
+            )
+
+
+def _settings(args: argparse.Namespace, spec: type, prefix: str = "") -> dict[str, Any]:
+    return {s.name: getattr(args, prefix + s.name) for s in fields(spec) if "help" in s.metadata}
+
+
+def _add(
+    commands: Any, name: str, summary: str, text: str, run: Callable[..., int], files: bool = False
+) -> argparse.ArgumentParser:
+    parser = commands.add_parser(name, help=summary, description=text)
+    if files:
+        parser.add_argument("files", metavar="FILE", type=Path, nargs="+", help=".parquet or .jsonl")
+    parser.add_argument("--json", action="store_true", help="print one JSON object, for machines")
+    parser.set_defaults(run_data=run)
+    return parser
+
+
+def run(args: argparse.Namespace) -> int:
+    """Runs the sub-command; returns the exit code."""
+    return args.run_data(args)
+
+
+def _make(args: argparse.Namespace) -> int:
+    from agrl.data.catalogue.build import make_catalogue
+    from agrl.report.terminal import console
+
+    spec = CatalogueSpec(
+        **_settings(args, CatalogueSpec), teacher=TeacherErrors(**_settings(args, TeacherErrors, "teacher_"))
+    )
+    if args.json:
+        return _print_json(make_catalogue(args.out, spec))
+    counts = make_catalogue(args.out, spec, progress=lambda name: console().print(f"making {name}.parquet"))
+    for name, rows in counts.items():
+        console().print(f"{args.out / name}.parquet: {rows:,} rows")
+    console().print(f"`agrl data stats {args.out}/*.parquet` shows what is in them")
+    return 0
+
+
+def _validate(args: argparse.Namespace) -> int:
+    from agrl.data.files import validate_file
+    from agrl.relevance.rulebook import load_rulebook
+
+    book = load_rulebook(args.rulebook) if args.rulebook else None
+    problems = {str(path): validate_file(path, book) for path in args.files}
+    wrong = any(problems.values())
+    if args.json:
+        _print_json(
+            {"valid": not wrong, "problems": {path: [vars(p) for p in found] for path, found in problems.items()}}
+        )
+    for path, found in () if args.json else problems.items():
+        for problem in found[:SHOWN]:
+            print(f"{path}: {problem}")
+        if len(found) > SHOWN:
+            print(f"{path}: and {len(found) - SHOWN:,} more (--json lists all)")
+        print(f"{path}: {f'{len(found):,} problems' if found else 'ok'}")
+    return int(wrong)
+
+
+def _stats(args: argparse.Namespace) -> int:
+    from agrl.data.files import read_examples
+    from agrl.data.stats import describe
+
+    found = {str(path): describe(read_examples(path)) for path in args.files}
+    if args.json:
+        return _print_json(found)
+    for path, stats in found.items():
+        _show(path, stats)
+    return 0
+
+
+def _import_esci(args: argparse.Namespace) -> int:
+    from agrl.data.esci import import_esci
+
+    counts = import_esci(args.dir, args.out, "" if args.locale == "all" else args.locale, args.version)
+    if args.json:
+        return _print_json(counts)
+    for split, stats in counts.items():
+        _show(str(args.out / f"{split}.parquet"), stats)
+    return 0
+
+
+def _print_json(value: Any) -> int:
+    print(json.dumps(value, indent=2))
+    return 0
+
+
+def _show(title: str, stats: dict[str, Any]) -> None:
+    """Nested counts as an indented list."""
+    from rich.tree import Tree
+
+    from agrl.report.terminal import console
+
+    def grow(tree: Tree, value: dict[str, Any]) -> Tree:
+        for name, part in value.items():
+            if isinstance(part, dict) and any(isinstance(inner, dict) for inner in part.values()):
+                grow(tree.add(name), part)
+            elif isinstance(part, dict):
+                tree.add(f"{name}: " + ", ".join(f"{key} {count}" for key, count in part.items()))
+            else:
+                tree.add(f"{name}: {part}")
+        return tree
+
+    console().print(grow(Tree(title), stats), highlight=False)

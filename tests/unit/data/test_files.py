@@ -1,0 +1,182 @@
+"""Examples files: what is written is read back, and what is wrong is named by file, row and field."""
+
+import json
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from agrl.data.files import read_examples, validate_file, write_examples
+from agrl.data.schema import SCHEMA, from_row, row_problems, to_row
+from agrl.errors import DataError
+from agrl.relevance.records import Example, Judgement, Product
+from agrl.relevance.rulebook import load_rulebook
+
+FULL = Example(
+    id="a-1",
+    query="coffee grinder not electric",
+    product=Product("brevo grinder", "kitchen > coffee", "brevo", {"power": "electric", "weight": "2 kg"}, "Grinds."),
+    tier=2,
+    verdicts={"category": "same", "attributes": "unmet"},
+    reference=Judgement(4, {"category": "same", "attributes": "met"}, {"query": "grinder", "product": "grinder"}),
+    segment="negation",
+    hint_level=0,
+)
+BARE = Example(id="a-2", query="tent", product=Product("tent"), tier=4)
+
+
+def row(**changes):
+    return {**to_row(FULL), **changes}
+
+
+def problems(row):
+    return dict(row_problems(row))
+
+
+@pytest.mark.parametrize("suffix", [".parquet", ".jsonl"])
+def test_examples_come_back_as_they_were_written(tmp_path, suffix):
+    path = write_examples(tmp_path / f"new/folder{suffix}", [FULL, BARE])
+    assert read_examples(path) == [FULL, BARE]
+    assert validate_file(path, load_rulebook("relevance")) == []
+
+
+def test_parquet_files_have_the_documented_schema(tmp_path):
+    assert pq.read_schema(write_examples(tmp_path / "a.parquet", [FULL])).equals(SCHEMA)
+
+
+words = st.text(max_size=20)
+names = st.dictionaries(words, words, max_size=3)
+said = words.filter(str.strip)
+judgements = st.builds(Judgement, tier=st.sampled_from((4, 3, 2, 1)), verdicts=names, readings=names)
+examples = st.builds(
+    Example,
+    id=said,
+    query=said,
+    product=st.builds(Product, title=said, category=words, brand=words, attributes=names, text=words),
+    tier=st.sampled_from((4, 3, 2, 1)),
+    verdicts=names,
+    reference=st.none() | judgements,
+    segment=said,
+    hint_level=st.integers(0, 9),
+)
+
+
+@settings(max_examples=50, deadline=None)
+@given(examples)
+def test_any_example_survives_a_row_of_json_and_of_arrow(example):
+    line = json.loads(json.dumps(to_row(example)))
+    (arrow,) = pa.Table.from_pylist([to_row(example)], schema=SCHEMA).to_pylist()
+    assert from_row(line) == example == from_row(arrow)
+    assert not problems(line)
+    assert not problems(arrow)
+
+
+def test_a_row_needs_only_id_query_title_and_tier():
+    bare = {"id": "x", "query": "tent", "product": {"title": "tent"}, "tier": 4}
+    assert not problems(bare)
+    assert from_row(bare) == Example(id="x", query="tent", product=Product("tent"), tier=4)
+
+
+@pytest.mark.parametrize(
+    ("changes", "field"),
+    [
+        ({"id": ""}, "id"),
+        ({"query": "  "}, "query"),
+        ({"query": None}, "query"),
+        ({"tier": 5}, "tier"),
+        ({"tier": 0}, "tier"),
+        ({"tier": "4"}, "tier"),
+        ({"tier": True}, "tier"),
+        ({"tier": 3.0}, "tier"),
+        ({"product": None}, "product"),
+        ({"product": {"title": ""}}, "product.title"),
+        ({"product": {"title": "t", "colour": "red"}}, "product.colour"),
+        ({"product": {"title": "t", "attributes": {"weight": 2}}}, "product.attributes"),
+        ({"product": {"title": "t", "attributes": "red"}}, "product.attributes"),
+        ({"verdicts": {"category": None}}, "verdicts"),
+        ({"reference": "good"}, "reference"),
+        ({"reference": {"verdicts": {}}}, "reference.tier"),
+        ({"hint_level": -1}, "hint_level"),
+        ({"segment": 3}, "segment"),
+        ({"verdict": {}}, "verdict"),
+    ],
+)
+def test_what_is_wrong_with_a_row_is_named_by_field(changes, field):
+    assert list(problems(row(**changes))) == [field]
+
+
+@pytest.mark.parametrize("value", [None, 3, "text", []])
+def test_a_row_that_is_no_object_is_named(value):
+    assert list(problems(value)) == [""]
+
+
+def test_reading_a_bad_file_names_file_row_and_field(tmp_path):
+    path = tmp_path / "bad.jsonl"
+    path.write_text("\n".join(json.dumps(r) for r in (row(), row(id="b", tier=7))) + "\n")
+    with pytest.raises(DataError, match=r"bad\.jsonl: row 2, field tier: .*found 7"):
+        read_examples(path)
+
+
+def test_duplicate_ids_are_refused_and_both_rows_named(tmp_path):
+    path = write_examples(tmp_path / "twice.parquet", [FULL, BARE, FULL])
+    (problem,) = validate_file(path)
+    assert (problem.row, problem.field) == (3, "id")
+    assert "row 1" in problem.message
+    with pytest.raises(DataError, match="row 3, field id"):
+        read_examples(path)
+
+
+def test_lines_that_are_not_json_are_problems_and_blank_lines_are_not(tmp_path):
+    path = tmp_path / "broken.jsonl"
+    path.write_text(json.dumps(row()) + "\n\n{oops\n")
+    (problem,) = validate_file(path)
+    assert problem.row == 3
+    assert "not a JSON object" in problem.message
+
+
+def test_missing_and_unknown_columns_are_named_once(tmp_path):
+    pq.write_table(pa.table({"id": ["1", "2"], "query": ["a", "b"], "teir": [4, 4]}), tmp_path / "c.parquet")
+    assert [(p.row, p.field) for p in validate_file(tmp_path / "c.parquet")] == [
+        (0, "product"),
+        (0, "tier"),
+        (0, "teir"),
+    ]
+
+
+def test_files_that_cannot_be_read_are_data_errors(tmp_path):
+    (tmp_path / "text.parquet").write_text("not parquet")
+    for name, message in (
+        ("text.parquet", "not a readable"),
+        ("none.jsonl", "does not exist"),
+        ("a.csv", "unknown kind"),
+    ):
+        with pytest.raises(DataError, match=message):
+            read_examples(tmp_path / name)
+
+
+def test_an_empty_file_is_a_problem(tmp_path):
+    (tmp_path / "empty.jsonl").write_text("")
+    assert [p.message for p in validate_file(tmp_path / "empty.jsonl")] == ["the file has no examples"]
+
+
+@pytest.mark.parametrize(
+    ("changes", "field"),
+    [
+        ({"verdicts": {"category": "same", "attributes": "great"}}, "verdicts.attributes"),
+        ({"verdicts": {"colour": "same"}}, "verdicts"),
+        ({"tier": 4}, "tier"),  # the table decides 2 from the verdicts
+        ({"hint_level": 9}, "hint_level"),
+        ({"reference": {"tier": 4, "verdicts": {"category": "same"}}}, "reference.verdicts"),
+        (
+            {"reference": {"tier": 4, "verdicts": {"category": "same", "attributes": "met"}, "readings": {"x": "y"}}},
+            "reference.readings",
+        ),
+    ],
+)
+def test_a_rule_book_finds_names_and_decisions_that_contradict_it(tmp_path, changes, field):
+    path = tmp_path / "rules.jsonl"
+    path.write_text(json.dumps(row(**changes)) + "\n")
+    assert validate_file(path) == []
+    assert [p.field for p in validate_file(path, load_rulebook("relevance"))] == [field]
