@@ -1,0 +1,173 @@
+"""Small, clean matplotlib plots: inline SVG that follows the page's light or dark colours, and PNG for documents."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from io import StringIO
+from pathlib import Path
+
+import matplotlib
+
+matplotlib.use("Agg")
+import matplotlib.pyplot as plt
+import numpy as np
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+from matplotlib.ticker import MaxNLocator
+
+INK, GRID = "#57606a", "#d8dee4"
+SERIES = ("#2f6fde", "#d9730d", "#1f9d6b", "#8b5cf6", "#cf3f5b", "#0e9aa7", "#a3730f", "#7d8590")
+"""The line colours; ``page.css`` holds a light and a dark variant of each under the same number."""
+
+SIZE = (4.3, 2.5)  # inches; scaled to the width of its place on the page
+_STYLE = {
+    "font.family": "sans-serif",
+    "font.size": 8.5,
+    "svg.fonttype": "none",  # text stays text: the page's font, selectable
+    "axes.spines.top": False,
+    "axes.spines.right": False,
+    "axes.spines.left": False,
+    "axes.edgecolor": GRID,
+    "axes.labelcolor": INK,
+    "axes.grid": True,
+    "axes.grid.axis": "y",
+    "axes.axisbelow": True,
+    "grid.color": GRID,
+    "grid.linewidth": 0.7,
+    "text.color": INK,
+    "xtick.color": INK,
+    "ytick.color": INK,
+    "xtick.major.size": 0,
+    "ytick.major.size": 0,
+    "legend.frameon": False,
+    "legend.fontsize": 8,
+    "lines.linewidth": 1.7,
+}
+
+
+@dataclass(frozen=True)
+class Line:
+    """One curve. ``band``: half-width of a shaded band, same length as ``y``. ``colour``: index into ``SERIES``."""
+
+    label: str
+    x: Sequence[float]
+    y: Sequence[float]
+    colour: int = 0
+    band: Sequence[float] | None = None
+    marks: bool = False  # few points: draw them, and do not smooth
+
+
+def line_svg(lines: Sequence[Line], ylim: tuple[float, float] | None = None, log: bool = False, limit=None) -> str:
+    """Curves over training steps as inline SVG; noisy ones are drawn faint, with their moving average on top.
+
+    ``limit``: (label, value) of a dashed horizontal line, such as a tolerance.
+    """
+    with _axes() as (figure, axes):
+        for line in lines:
+            _draw(axes, line)
+        if limit is not None:
+            axes.axhline(limit[1], color=SERIES[4], linewidth=1, linestyle=(0, (4, 3)), label=limit[0])
+        if log:
+            axes.set_yscale("log")
+        if ylim is not None:
+            axes.set_ylim(ylim[0] - 0.02 * (ylim[1] - ylim[0]), ylim[1] + 0.02 * (ylim[1] - ylim[0]))
+        elif not log:
+            axes.margins(y=0.12)
+        _legend(axes, len(lines) + (limit is not None))
+        return _svg(figure)
+
+
+def stacked_svg(x: Sequence[float], parts: Mapping[str, Sequence[float]], colours: Sequence[int]) -> str:
+    """Parts of a whole over training steps as stacked bars, in inline SVG; ``colours`` index ``SERIES``."""
+    with _axes() as (figure, axes):
+        base = np.zeros(len(x))
+        for (label, values), colour in zip(parts.items(), colours, strict=True):
+            axes.bar(x, values, bottom=base, width=1.0, color=SERIES[colour], label=label, edgecolor="none")
+            base += np.asarray(values, dtype=float)
+        _legend(axes, len(parts))
+        return _svg(figure)
+
+
+def spread_png(path: Path, runs: Mapping[str, Sequence[Line]], ylabel: str, title: str = "") -> None:
+    """A PNG for a document: for every name the mean over its runs (seeds), with the band from least to most.
+
+    The runs of one name must have the same steps. Raises ``ValueError`` when they have not.
+    """
+    with _axes(size=(6.4, 3.4)) as (figure, axes):
+        for colour, (label, lines) in enumerate(runs.items()):
+            if any(list(line.x) != list(lines[0].x) for line in lines):
+                raise ValueError(f"the runs of {label!r} were measured at different steps")
+            values = np.array([line.y for line in lines], dtype=float)  # [runs, steps]
+            tone = SERIES[colour % len(SERIES)]
+            axes.fill_between(lines[0].x, values.min(0), values.max(0), color=tone, alpha=0.18, linewidth=0)
+            axes.plot(lines[0].x, values.mean(0), color=tone, label=f"{label} ({len(lines)} runs)")
+        axes.set_xlabel("training step")
+        axes.set_ylabel(ylabel)
+        axes.set_title(title, loc="left", fontsize=10, fontweight="bold")
+        axes.legend(loc="best")
+        Path(path).parent.mkdir(parents=True, exist_ok=True)
+        figure.savefig(path, dpi=160, facecolor="white")
+
+
+def moving_average(values: Sequence[float], window: int) -> np.ndarray:
+    """The mean of the last ``window`` values at each place (fewer at the start), float64 of the same length."""
+    sums = np.cumsum(np.concatenate([[0.0], np.asarray(values, dtype=float)]))
+    ends = np.arange(1, len(values) + 1)
+    starts = np.maximum(ends - window, 0)
+    return (sums[ends] - sums[starts]) / (ends - starts)
+
+
+def _draw(axes: Axes, line: Line) -> None:
+    colour = SERIES[line.colour % len(SERIES)]
+    if line.marks or len(line.y) < 12:
+        axes.plot(line.x, line.y, color=colour, marker="o", markersize=3.5, label=line.label)
+        return
+    smooth = moving_average(line.y, max(3, len(line.y) // 12))
+    if line.band is not None:
+        band = moving_average(line.band, max(3, len(line.y) // 12))
+        axes.fill_between(line.x, smooth - band, smooth + band, color=colour, alpha=0.13, linewidth=0)
+    axes.plot(line.x, line.y, color=colour, alpha=0.28, linewidth=0.9)
+    axes.plot(line.x, smooth, color=colour, label=line.label)
+
+
+def _legend(axes: Axes, entries: int) -> None:
+    if entries > 1:  # above the plot, where it can hide nothing
+        columns = 3 if entries > 2 else 2
+        axes.legend(
+            loc="lower left",
+            bbox_to_anchor=(-0.02, 1.0),
+            ncols=columns,
+            borderaxespad=0.2,
+            columnspacing=1.2,
+            handlelength=1.1,
+        )
+
+
+@contextmanager
+def _axes(size: tuple[float, float] = SIZE) -> Iterator[tuple[Figure, Axes]]:
+    with plt.rc_context(_STYLE):
+        figure, axes = plt.subplots(figsize=size, layout="constrained")
+        axes.xaxis.set_major_locator(MaxNLocator(6, integer=True))
+        try:
+            yield figure, axes
+        finally:
+            plt.close(figure)
+
+
+def _svg(figure: Figure) -> str:
+    """The figure as an ``<svg>`` element whose colours are the page's CSS variables."""
+    out = StringIO()
+    figure.savefig(out, format="svg", transparent=True, metadata={"Date": None, "Creator": None})
+    svg = out.getvalue()
+    svg = svg[svg.index("<svg") :]
+    svg = re.sub(r"<metadata>.*?</metadata>", "", svg, flags=re.DOTALL)
+    svg = re.sub(r'(<svg[^>]*?) width="[^"]*"', r"\1", svg, count=1)
+    svg = re.sub(r'(<svg[^>]*?) height="[^"]*"', r"\1", svg, count=1)
+    svg = re.sub(r"font: ([\d.]+)px [^;\"]*", r"font-size: \1px", svg)  # the page's font
+    variables = {INK: "--ink-soft", GRID: "--line"} | {colour: f"--series-{i}" for i, colour in enumerate(SERIES)}
+    for colour, variable in variables.items():
+        svg = svg.replace(colour, f"var({variable})")
+    return svg

@@ -1,0 +1,144 @@
+"""Writes ``report.html``: one self-contained page that says what a run did, how well, and why."""
+
+from __future__ import annotations
+
+import re
+from datetime import datetime
+from pathlib import Path
+from typing import Any
+
+import jinja2
+from markupsafe import Markup
+
+from agrl.report import charts, tables
+from agrl.report.findings import findings
+from agrl.report.run_data import RunData, read_run
+from agrl.report.terminal import duration, number
+from agrl.report.trajectories import choose, kind
+
+REPORT = "report.html"
+PARTS = Path(__file__).parent  # of the template and its style sheet
+
+
+def write_report(run_dir: Path) -> Path:
+    """Write ``report.html`` into a run folder and return its path.
+
+    Raises ``DataError`` when the folder holds nothing of a run or a file in it is malformed.
+    """
+    run = read_run(run_dir)
+    environment = jinja2.Environment(
+        loader=jinja2.FileSystemLoader(PARTS),
+        autoescape=True,
+        undefined=jinja2.StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+    )
+    environment.filters |= {"duration": duration, "number": number, "signed": _signed, "words": _words}
+    page = environment.get_template("page.html.j2").render(context(run))
+    path = run.path / REPORT
+    path.write_text(page, encoding="utf-8")
+    return path
+
+
+def context(run: RunData) -> dict[str, Any]:
+    """Everything that the template shows."""
+    return {
+        "title": run.path.resolve().name,
+        "style": Markup((PARTS / "page.css").read_text(encoding="utf-8")),
+        "facts": facts(run),
+        "findings": findings(run),
+        "sections": [(name, drawn) for name, drawn in _charts(run) if drawn],
+        "sets": [_set(run, name) for name in run.sets],
+        "trajectories": [_trajectory(run, sample) for sample in choose(run.samples)],
+        "times": _times(run),
+        "config": run.config_text,
+        "rulebook": run.rulebook_text,
+        "versions": run.versions,
+        "evaluated": {name: list(labels) for name, labels in run.evaluations.items()},
+        "written": datetime.now().astimezone().strftime("%Y-%m-%d %H:%M %Z"),
+    }
+
+
+def facts(run: RunData) -> list[tuple[str, str]]:
+    """What ran, as label and value, for the head of the page."""
+    prompts, rollouts = run.setting("trainer.prompts_per_step"), run.setting("trainer.rollouts_per_prompt")
+    rows = next(iter(run.metrics.values()), [])
+    wall = run.summary.get("wall_s") or (rows[-1]["time"] - rows[0]["time"] if rows and "time" in rows[0] else None)
+    guidance = run.setting("guidance.enabled")
+    source = f"{run.setting('guidance.source')}, {run.setting('guidance.semantics')}" if guidance else "off"
+    known = {
+        "Model": run.setting("model.path"),
+        "Rule book": run.rulebook.get("name") or run.setting("task.rulebook"),
+        "Steps": ", ".join(f"{len(rows):,} {phase.upper()}" for phase, rows in run.metrics.items()),
+        "Batch": f"{prompts} prompts × {rollouts} rollouts" if run.rl and prompts else None,
+        "Reward": run.setting("reward.mode") if run.rl else None,
+        "Guidance": source if run.rl else None,
+        "Wall time": duration(wall) if wall else None,
+        "Code": run.versions.get("git") or run.versions.get("agrl"),
+    }
+    return [(label, str(value)) for label, value in known.items() if value]
+
+
+def _charts(run: RunData) -> list[tuple[str, list[charts.Chart]]]:
+    return [
+        ("Supervised cold start", charts.draw(run, charts.OPTIMISATION, "sft")),
+        ("Learning", [*charts.held_out(run), *charts.draw(run, charts.LEARNING), *charts.components(run)]),
+        ("Groups and guidance", [*charts.decisions(run), *charts.draw(run, charts.GROUPS)]),
+        ("Optimisation", charts.draw(run, charts.OPTIMISATION)),
+        ("Weight sync", charts.draw(run, charts.SYNC)),
+    ]
+
+
+def _set(run: RunData, name: str) -> dict[str, Any]:
+    """One held-out set: its tiles, tables and confusion matrices."""
+    ends = {label: e for label, e in zip(("before", "after"), run.ends(name), strict=True) if e}
+    if not ends:  # neither end was evaluated: show what there is
+        ends = dict(list(run.evaluations[name].items())[-1:])
+    last = list(ends.values())[-1]
+    return {
+        "name": name,
+        "n": last["n"],
+        "headline": tables.headline(run, name),
+        "tiers": tables.tiers(run, name),
+        "segments": tables.segments(run, name),
+        "failures": list(tables.failures(run, name)),
+        "confusion": {label: tables.confusion(run, evaluation) for label, evaluation in ends.items()},
+    }
+
+
+def _trajectory(run: RunData, sample: dict[str, Any]) -> dict[str, Any]:
+    tier = sample.get("tier")
+    return sample | {
+        "kind": kind(sample),
+        "gold_label": tables.tier_label(run, str(sample["gold_tier"])),
+        "tier_label": tables.tier_label(run, str(tier)) if tier else "unparsed",
+    }
+
+
+def _times(run: RunData) -> dict[str, Any]:
+    """Seconds by phase, most first, with the share of each; and the chart of every step's time."""
+    phases = dict(run.summary.get("phases") or {})
+    if not phases:
+        for rows in run.metrics.values():
+            for row in rows:
+                for name, seconds in row.items():
+                    if name.startswith("time/") and name != "time/step":
+                        phases[name[5:]] = phases.get(name[5:], 0.0) + (seconds or 0.0)
+    total = sum(phases.values())
+    ordered = sorted(phases.items(), key=lambda item: -item[1])
+    tokens = sum(run.series("tokens/response")[1])
+    rollout = phases.get("rollout", 0.0)
+    return {
+        "phases": [(name, seconds, seconds / total if total else 0.0) for name, seconds in ordered],
+        "total": total,
+        "rate": tokens / rollout if rollout and tokens else None,
+        "charts": list(charts.step_time(run)),
+    }
+
+
+def _signed(value: float | None) -> str:
+    return "" if value is None else f"{value:+.3f}".replace("-", "−")
+
+
+def _words(name: str) -> str:
+    return re.sub(r"[_-]+", " ", name)
