@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import argparse
 import importlib
-import importlib.util
 import os
 import sys
 import traceback
@@ -28,17 +27,19 @@ supervised cold start, then GRPO with rule-aware rewards and adaptive guided rep
 
 EXAMPLES = """\
 from nothing to a trained judge, on a laptop:
-  agrl demo                                          everything below at a small size, ending in a report
+  agrl demo                                      everything below at a small size, ending in runs/demo/report.html
 
 the same, step by step:
-  agrl doctor                                        is everything here that this needs?
-  agrl data make --out data/catalogue                build the bundled synthetic catalogue
-  agrl data validate data/catalogue/train.parquet    name file, row and field of whatever is wrong
-  agrl model make --help                             build a tiny model (or bring any Hugging Face causal LM)
-  agrl sft   experiment=sft_tiny run=runs/sft        cold start on reference reasoning
-  agrl train experiment=agrl_tiny run=runs/agrl      adaptive guided RL; `key=value` overrides any setting
-  agrl eval --help                                   metrics on held-out sets
-  agrl report runs/agrl                              (re)write runs/agrl/report.html
+  agrl doctor                                    is everything here that this needs?
+  agrl data make --out data/catalogue            build the bundled synthetic catalogue
+  agrl data stats data/catalogue/train.parquet   what is in a file
+  agrl model make --data data/catalogue/seed.parquet --out models/tiny
+                                                 a tiny model; or bring any Hugging Face causal LM
+  agrl sft experiment=agrl_tiny run=runs/sft     cold start on reference reasoning
+  agrl train experiment=agrl_tiny model.path=runs/sft/model run=runs/agrl
+                                                 adaptive guided RL; key=value overrides any setting
+  agrl eval runs/agrl                            metrics on held-out sets, by segment
+  agrl report runs/agrl                          write runs/agrl/report.html again
 
 `agrl COMMAND --help` explains a command.
 """
@@ -58,8 +59,7 @@ class Parser(argparse.ArgumentParser):
 
 def load_commands() -> dict[str, ModuleType]:
     """The command modules by name, in the order of the help text."""
-    found = [name for name in COMMANDS if importlib.util.find_spec(f"agrl.commands.{name}")]
-    return {name: importlib.import_module(f"agrl.commands.{name}") for name in found}
+    return {name: importlib.import_module(f"agrl.commands.{name}") for name in COMMANDS}
 
 
 def build_parser(modules: dict[str, ModuleType]) -> Parser:
@@ -88,6 +88,7 @@ def parse_args(parser: Parser, argv: Sequence[str]) -> argparse.Namespace:
 def main(argv: Sequence[str] | None = None) -> int:
     """Run one command. Returns its exit code: 0 success, 1 error, 2 usage, 130 interrupted."""
     argv = list(sys.argv[1:] if argv is None else argv)
+    _find_own_tools()
     modules = load_commands()
     parser = build_parser(modules)
     if not argv:
@@ -103,6 +104,14 @@ def main(argv: Sequence[str] | None = None) -> int:
         return 0
     except Exception as error:
         return _failed(error, args.debug)
+
+
+def _find_own_tools() -> None:
+    """Put this interpreter's folder on PATH: ninja and ray are found also when the environment is not activated."""
+    own = os.path.dirname(sys.executable)
+    path = os.environ.get("PATH", "")
+    if own not in path.split(os.pathsep):
+        os.environ["PATH"] = os.pathsep.join([own, path])
 
 
 def _interrupted() -> int:

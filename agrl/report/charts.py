@@ -5,21 +5,22 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import dataclass
 
-from agrl.report.curves import Line, line_svg, stacked_svg
+from agrl.report.curves import LIMIT, SERIES, Line, line_svg, stacked_svg
 from agrl.report.run_data import RunData
 
 SHARE = (0.0, 1.0)
-LATE_PHASES = ("start", "checkpoint", "export")  # seconds outside the training step
+DECISIONS = ("keep", "guide", "drop")
 
 
 @dataclass(frozen=True)
 class Chart:
-    """A drawn chart: title, unit, one sentence on how to read it, and the inline SVG."""
+    """A drawn chart. ``reading``: one sentence on how to read it. ``legend``: label and index of the colour."""
 
     title: str
     unit: str
     reading: str
     svg: str
+    legend: tuple[tuple[str, int], ...] = ()
 
 
 @dataclass(frozen=True)
@@ -32,6 +33,7 @@ class Spec:
     metrics: dict[str, str]
     ylim: tuple[float, float] | None = None
     band: str = ""  # metric that is the half-width of the first curve's band
+    positive: bool = False  # 0 stands for "nothing was measured in this step"
     log: bool = False
     limit: tuple[str, str] | None = None  # label and configuration key of a tolerance
 
@@ -68,16 +70,23 @@ GROUPS = (
         SHARE,
     ),
     Spec(
-        "Guidance",
-        "share",
-        "How much of the batch is guided, and how often a hint leads to a sound answer. The share should fall.",
-        {"guide/share": "guided rollouts", "guide/solved": "solved with a hint"},
+        "Guided rollouts",
+        "share of the batch",
+        "How much of what is learned from was guided; falls as prompts are mastered.",
+        {"guide/share": "guided rollouts"},
+    ),
+    Spec(
+        "Guided groups",
+        "groups a step",
+        "Groups that were to be guided, and those for which a sound answer was found: far apart, hints do not help.",
+        {"decisions/guide": "to be guided", "guide/solved": "solved"},
     ),
     Spec(
         "Hint level that solved",
         "mean level",
         "1 tells the least. Falling: less help is needed.",
         {"guide/level_mean": "level"},
+        positive=True,
     ),
 )
 
@@ -125,6 +134,7 @@ SYNC = (
         "share",
         "1: importance weights are all equal, that is, rollouts come from the learner's own distribution.",
         {"sync/ess": "effective sample size"},
+        SHARE,
     ),
 )
 
@@ -135,84 +145,89 @@ def draw(run: RunData, specs: tuple[Spec, ...], phase: str = "rl") -> list[Chart
 
 
 def held_out(run: RunData) -> Iterator[Chart]:
-    """Macro-F1 on the held-out sets over training, when there are points between the ends or only ends."""
-    lines = []
-    for colour, name in enumerate(run.sets):
-        x, y = run.evaluated_at(name, "macro_f1")
-        if len(x) > 1:
-            lines.append(Line(name, x, y, colour, marks=True))
+    """Macro-F1 on the held-out sets over training, for sets that were evaluated more than once."""
+    points = [(name, *run.evaluated_at(name, "macro_f1")) for name in run.sets]
+    lines = [Line(name, x, y, colour, marks=True) for colour, (name, x, y) in enumerate(points) if len(x) > 1]
     if lines:
-        yield Chart(
-            "Held-out macro-F1", "greedy answers", "What counts: examples never trained on.", line_svg(lines, SHARE)
-        )
+        reading = "What counts: examples never trained on."
+        yield Chart("Held-out macro-F1", "greedy answers", reading, line_svg(lines, SHARE), _legend(lines))
 
 
 def components(run: RunData) -> Iterator[Chart]:
     """The reward components, and how often one could not be computed."""
-    means = {name: name[7:-5] for name in run.names(r"reward/(?!total_)\w+_mean")}
-    reading = (
-        "Which part of the judgement improves. `tier` rising before the criteria: answers right for the wrong reason."
+    means = {name: name[len("reward/") : -len("_mean")] for name in run.names(r"reward/(?!total_)\w+_mean")}
+    reading = "Which part of the judgement improves. Tier rising without the criteria: right for the wrong reason."
+    invalid = {
+        name: name[len("reward/") : -len("_invalid")]
+        for name in run.names(r"reward/\w+_invalid")
+        if any(run.series(name)[1])
+    }
+    left_out = "No gold verdict, or the scorer failed: left out of the statistics, never counted as 0."
+    specs = (
+        Spec("Reward components", "mean of valid rollouts", reading, means, SHARE),
+        Spec("Components not computed", "rollouts a step", left_out, invalid),
     )
-    if means:
-        yield from draw(run, (Spec("Reward components", "mean of valid rollouts", reading, means, SHARE),))
-    invalid = {n: n[7:-8] for n in run.names(r"reward/\w+_invalid") if any(run.series(n)[1])}
-    reading = "No gold verdict, or the scorer failed: left out of the statistics, never counted as 0."
-    if invalid:
-        yield from draw(run, (Spec("Components not computed", "rollouts a step", reading, invalid),))
+    yield from draw(run, specs)
 
 
 def decisions(run: RunData) -> Iterator[Chart]:
-    """What was decided for the groups of every step, by reason."""
+    """What was decided for the groups of every step, by reason, and why groups went without guidance."""
     names = run.names(r"decisions/(keep|guide|drop)/\w+") or run.names(r"decisions/(keep|guide|drop)")
-    names.sort(key=lambda name: ("keep", "guide", "drop").index(name.split("/")[1]))
-    if names:
-        parts = {" ".join(n.split("/")[1:]).replace("_", " "): _aligned(run, n) for n in names}
-        reading = "Keep: trained as sampled. Guide: the worst rollouts are replaced by guided ones. Drop: not trained."
-        steps = [row["step"] for row in run.rl]
-        yield Chart("Decisions", "groups a step", reading, stacked_svg(steps, parts, _decision_colours(names)))
-    passed = {n: n.rpartition("/")[2].replace("_", " ") for n in run.names(r"decisions/unguided/\w+")}
-    if passed:
-        reading = "Low-accuracy groups that got no guidance, and why."
-        yield from draw(run, (Spec("Passed over", "groups a step", reading, passed),))
+    names.sort(key=lambda name: DECISIONS.index(name.split("/")[1]))
+    labels = {name: ": ".join(name.split("/")[1:]).replace("_", " ") for name in names}
+    reading = "Keep: trained as sampled. Guide: the worst rollouts are replaced by guided ones. Drop: not trained."
+    yield from _stacked(run, "Decisions", "groups a step", reading, labels, _decision_colours(names))
+    passed = {name: name.rpartition("/")[2].replace("_", " ") for name in run.names(r"decisions/unguided/\w+")}
+    reading = "Low-accuracy groups that got no guidance, and why."
+    yield from _stacked(run, "Passed over", "groups a step", reading, passed)
 
 
 def step_time(run: RunData) -> Iterator[Chart]:
     """Seconds of every step by phase."""
-    names = [name for name in run.names(r"time/\w+") if name != "time/step"]
-    if names:
-        parts = {name.removeprefix("time/"): _aligned(run, name) for name in names}
-        steps = [row["step"] for row in run.rl]
-        svg = stacked_svg(steps, parts, [i % 8 for i in range(len(parts))])
-        yield Chart("Time of a step", "seconds", "Where a step goes; a lone tall bar is a straggler or a restart.", svg)
+    labels = {name: name.removeprefix("time/") for name in run.names(r"time/\w+") if name != "time/step"}
+    reading = "Where a step goes; a lone tall bar is a straggler or a restart."
+    yield from _stacked(run, "Time of a step", "seconds", reading, labels)
 
 
 def _draw(run: RunData, spec: Spec, phase: str) -> Chart | None:
     lines = []
     for colour, (name, label) in enumerate(spec.metrics.items()):
         x, y = run.series(name, phase)
-        if spec.log:  # a gap of exactly 0 has no place on a logarithmic axis
+        if spec.log or spec.positive:  # nor has a gap of exactly 0 a place on a logarithmic axis
             x, y = [a for a, b in zip(x, y, strict=True) if b > 0], [b for b in y if b > 0]
         if x:
             band = run.series(spec.band, phase)[1] if not lines else []
             lines.append(Line(label, x, y, colour, band if len(band) == len(y) else None))
     if not lines:
         return None
-    limit = (spec.limit[0], run.setting(spec.limit[1])) if spec.limit and run.setting(spec.limit[1]) else None
-    return Chart(spec.title, spec.unit, spec.reading, line_svg(lines, spec.ylim, spec.log, limit))
+    limit = run.setting(spec.limit[1]) if spec.limit else None
+    legend = _legend(lines) + (((spec.limit[0], LIMIT),) if limit else ())
+    return Chart(spec.title, spec.unit, spec.reading, line_svg(lines, spec.ylim, spec.log, limit), legend)
 
 
-def _aligned(run: RunData, name: str, phase: str = "rl") -> list[float]:
-    """One value for every recorded step, 0 where the metric is missing."""
-    return [row.get(name) or 0.0 for row in run.metrics.get(phase, [])]
+def _stacked(
+    run: RunData, title: str, unit: str, reading: str, labels: dict[str, str], colours=None
+) -> Iterator[Chart]:
+    """The metrics that ``labels`` names as stacked bars over steps, without those that were never above 0."""
+    colours = colours or [i % len(SERIES) for i in range(len(labels))]
+    parts = [
+        (label, colour, [row.get(name) or 0.0 for row in run.rl])
+        for (name, label), colour in zip(labels.items(), colours, strict=True)
+        if any(run.series(name)[1])
+    ]
+    if parts:
+        steps = [row["step"] for row in run.rl]
+        svg = stacked_svg(steps, [values for _, _, values in parts], [colour for _, colour, _ in parts])
+        yield Chart(title, unit, reading, svg, tuple((label, colour) for label, colour, _ in parts))
+
+
+def _legend(lines: list[Line]) -> tuple[tuple[str, int], ...]:
+    """What the page shows above a chart; a single curve needs no name beside the title."""
+    return tuple((line.label, line.colour) for line in lines) if len(lines) > 1 else ()
 
 
 def _decision_colours(names: list[str]) -> list[int]:
-    """Blue for keep, orange for guide, greys and reds for drop."""
+    """Blues for keep, oranges for guide, grey and others for drop; several reasons of one decision differ."""
     tones = {"keep": [0, 5], "guide": [1, 6], "drop": [7, 4, 3, 2]}
-    used: dict[str, int] = {}
-    colours = []
-    for name in names:
-        decision = name.split("/")[1]
-        colours.append(tones[decision][used.get(decision, 0) % len(tones[decision])])
-        used[decision] = used.get(decision, 0) + 1
-    return colours
+    decided = [name.split("/")[1] for name in names]
+    return [tones[d][decided[:i].count(d) % len(tones[d])] for i, d in enumerate(decided)]

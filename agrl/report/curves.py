@@ -22,10 +22,13 @@ INK, GRID = "#57606a", "#d8dee4"
 SERIES = ("#2f6fde", "#d9730d", "#1f9d6b", "#8b5cf6", "#cf3f5b", "#0e9aa7", "#a3730f", "#7d8590")
 """The line colours; ``page.css`` holds a light and a dark variant of each under the same number."""
 
+LIMIT = 4
+"""The colour of a tolerance."""
+
 SIZE = (4.3, 2.5)  # inches; scaled to the width of its place on the page
 _STYLE = {
     "font.family": "sans-serif",
-    "font.size": 8.5,
+    "font.size": 10,
     "svg.fonttype": "none",  # text stays text: the page's font, selectable
     "axes.spines.top": False,
     "axes.spines.right": False,
@@ -42,8 +45,9 @@ _STYLE = {
     "ytick.color": INK,
     "xtick.major.size": 0,
     "ytick.major.size": 0,
+    "ytick.minor.size": 0,
     "legend.frameon": False,
-    "legend.fontsize": 8,
+    "legend.fontsize": 9.5,
     "lines.linewidth": 1.7,
 }
 
@@ -60,34 +64,42 @@ class Line:
     marks: bool = False  # few points: draw them, and do not smooth
 
 
-def line_svg(lines: Sequence[Line], ylim: tuple[float, float] | None = None, log: bool = False, limit=None) -> str:
+def line_svg(
+    lines: Sequence[Line], ylim: tuple[float, float] | None = None, log: bool = False, limit: float | None = None
+) -> str:
     """Curves over training steps as inline SVG; noisy ones are drawn faint, with their moving average on top.
 
-    ``limit``: (label, value) of a dashed horizontal line, such as a tolerance.
+    ``limit``: the value of a dashed horizontal line, such as a tolerance. The page draws the legend.
     """
     with _axes() as (figure, axes):
         for line in lines:
             _draw(axes, line)
         if limit is not None:
-            axes.axhline(limit[1], color=SERIES[4], linewidth=1, linestyle=(0, (4, 3)), label=limit[0])
+            axes.axhline(limit, color=SERIES[LIMIT], linewidth=1, linestyle=(0, (4, 3)))
         if log:
             axes.set_yscale("log")
         if ylim is not None:
             axes.set_ylim(ylim[0] - 0.02 * (ylim[1] - ylim[0]), ylim[1] + 0.02 * (ylim[1] - ylim[0]))
         elif not log:
-            axes.margins(y=0.12)
-        _legend(axes, len(lines) + (limit is not None))
+            _frame(axes, [value for line in lines for value in line.y])
         return _svg(figure)
 
 
-def stacked_svg(x: Sequence[float], parts: Mapping[str, Sequence[float]], colours: Sequence[int]) -> str:
+def stacked_svg(x: Sequence[float], parts: Sequence[Sequence[float]], colours: Sequence[int]) -> str:
     """Parts of a whole over training steps as stacked bars, in inline SVG; ``colours`` index ``SERIES``."""
     with _axes() as (figure, axes):
         base = np.zeros(len(x))
-        for (label, values), colour in zip(parts.items(), colours, strict=True):
-            axes.bar(x, values, bottom=base, width=1.0, color=SERIES[colour], label=label, edgecolor="none")
+        for values, colour in zip(parts, colours, strict=True):
+            axes.bar(
+                x,
+                values,
+                bottom=base,
+                width=1.0,
+                color=SERIES[colour],
+                edgecolor=SERIES[colour],
+                linewidth=0.3,
+            )
             base += np.asarray(values, dtype=float)
-        _legend(axes, len(parts))
         return _svg(figure)
 
 
@@ -123,34 +135,31 @@ def moving_average(values: Sequence[float], window: int) -> np.ndarray:
 def _draw(axes: Axes, line: Line) -> None:
     colour = SERIES[line.colour % len(SERIES)]
     if line.marks or len(line.y) < 12:
-        axes.plot(line.x, line.y, color=colour, marker="o", markersize=3.5, label=line.label)
+        axes.plot(line.x, line.y, color=colour, marker="o", markersize=3.5)
         return
     smooth = moving_average(line.y, max(3, len(line.y) // 12))
     if line.band is not None:
         band = moving_average(line.band, max(3, len(line.y) // 12))
         axes.fill_between(line.x, smooth - band, smooth + band, color=colour, alpha=0.13, linewidth=0)
     axes.plot(line.x, line.y, color=colour, alpha=0.28, linewidth=0.9)
-    axes.plot(line.x, smooth, color=colour, label=line.label)
+    axes.plot(line.x, smooth, color=colour)
 
 
-def _legend(axes: Axes, entries: int) -> None:
-    if entries > 1:  # above the plot, where it can hide nothing
-        columns = 3 if entries > 2 else 2
-        axes.legend(
-            loc="lower left",
-            bbox_to_anchor=(-0.02, 1.0),
-            ncols=columns,
-            borderaxespad=0.2,
-            columnspacing=1.2,
-            handlelength=1.1,
-        )
+def _frame(axes: Axes, values: Sequence[float]) -> None:
+    """Some air round the curves; a constant must look constant, not like its rounding errors."""
+    centre, span = float(np.mean(values)), float(np.ptp(values))
+    if span < 1e-3 * abs(centre):
+        axes.set_ylim(centre - 0.5 * abs(centre), centre + 0.5 * abs(centre))
+    else:
+        axes.margins(y=0.12)
+    axes.yaxis.get_major_formatter().set_useOffset(False)
 
 
 @contextmanager
 def _axes(size: tuple[float, float] = SIZE) -> Iterator[tuple[Figure, Axes]]:
     with plt.rc_context(_STYLE):
         figure, axes = plt.subplots(figsize=size, layout="constrained")
-        axes.xaxis.set_major_locator(MaxNLocator(6, integer=True))
+        axes.xaxis.set_major_locator(MaxNLocator(6, steps=[1, 2, 5, 10], integer=True))
         try:
             yield figure, axes
         finally:

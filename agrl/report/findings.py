@@ -158,9 +158,8 @@ def _services(run: RunData) -> Iterator[Finding]:
     for kind in ("rollout", "reward"):
         restarts = max(run.series(f"actors/{kind}_restarts")[1], default=0)
         if restarts:
-            yield Finding(
-                NOTE, f"{restarts:.0f} {kind} actor(s) died and were replaced.", "Why: the actors' logs in logs/."
-            )
+            died = f"{restarts:.0f} times a {kind} actor died" if restarts > 1 else f"A {kind} actor died"
+            yield Finding(NOTE, f"{died} and was replaced.", "Why: the actors' logs in logs/.")
 
 
 def _early(run: RunData, name: str) -> float:

@@ -116,8 +116,9 @@ def _trajectory(run: RunData, sample: dict[str, Any]) -> dict[str, Any]:
 
 
 def _times(run: RunData) -> dict[str, Any]:
-    """Seconds by phase, most first, with the share of each; and the chart of every step's time."""
-    phases = dict(run.summary.get("phases") or {})
+    """Seconds by phase, most first, with the share of each, and the chart of every step's time."""
+    # a demo keeps the phases of its RL run apart from its own
+    phases = dict(run.summary.get("rl_phases") or run.summary.get("phases") or {})
     if not phases:
         for rows in run.metrics.values():
             for row in rows:

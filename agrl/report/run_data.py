@@ -97,6 +97,8 @@ def read_run(path: Path) -> RunData:
     run.versions = _parsed(path / "versions.json", json.loads)
     run.summary = _parsed(path / "summary.json", json.loads)
     run.metrics = _metrics(path / METRICS)
+    if "sft" not in run.metrics:  # a demo keeps its cold start in a run folder of its own
+        run.metrics |= _metrics(path / "sft" / METRICS)
     run.samples = list(read_jsonl(path / SAMPLES)) if (path / SAMPLES).exists() else []
     run.evaluations = _evaluations(path / "evaluation")
     if not run.metrics and not run.evaluations:
