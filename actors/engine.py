@@ -50,7 +50,7 @@ class EngineSettings:
 
 @dataclass(frozen=True)
 class SamplingSettings:
-    """``temperature`` 0 takes the likeliest token. There is no top-p or top-k: cutting the tail biases importance ratios."""
+    """``temperature`` 0 takes the likeliest token. No top-p or top-k: cutting the tail biases importance ratios."""
 
     temperature: float = 1.0
     max_tokens: int = 256
@@ -173,16 +173,12 @@ class RolloutEngine:
         weights = [unpack(packed) for bucket in buckets for packed in bucket]
         missing = self._expected_weights - {name for name, _ in weights}
         if missing:  # vLLM itself would go on with the old ones
-            raise WeightSyncError(
-                f"broadcast of version {version}: {len(missing)} weights are missing, {min(missing)} first"
-            )
+            raise WeightSyncError(f"weights of version {version}: {len(missing)} are missing, such as {min(missing)}")
         try:
             self._engine.collective_rpc(_reload, args=(weights,))
         except Exception as error:
             raise WeightSyncError(f"vLLM refused the weights of version {version}: {error}") from error
-        if (
-            not self._engine.reset_prefix_cache()
-        ):  # refused while requests run: cached prompts would be of the old weights
+        if not self._engine.reset_prefix_cache():  # it refuses while requests run
             raise WeightSyncError(f"the prefix cache could not be reset for version {version}")
         self.version = version
         return version
@@ -221,8 +217,12 @@ def _build(model_path: str, settings: EngineSettings, on_cpu: bool) -> Any:
     from vllm.v1.engine.llm_engine import LLMEngine
 
     device = (
-        # 32 tokens is the least block of the CPU's attention: the shorter, the more of a short prompt is shared
-        {"kv_cache_memory_bytes": int(settings.kv_cache_gib * 2**30), "block_size": 32, "enforce_eager": True}
+        {
+            "kv_cache_memory_bytes": int(settings.kv_cache_gib * 2**30),
+            "block_size": 32,  # the least of the CPU's attention: the shorter, the more of a short prompt is shared
+            "enforce_eager": True,
+            "enable_chunked_prefill": False,  # on a CPU, vLLM fails when it splits the prompt of a seeded request
+        }
         if on_cpu
         else {"gpu_memory_utilization": settings.gpu_memory_utilization}
     )
@@ -245,7 +245,7 @@ def _build(model_path: str, settings: EngineSettings, on_cpu: bool) -> Any:
     except Exception as error:
         raise ModelError(
             f"vLLM cannot serve {model_path!r}: {error}",
-            hint="the actor's log says more; task.max_*_tokens, rollout.max_concurrent and kv_cache_gib bound its memory",
+            hint="the actor's log says more; task.max_*_tokens, rollout.max_concurrent and kv_cache_gib set its memory",
         ) from error
 
 

@@ -9,6 +9,7 @@ import os
 import re
 import sys
 from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -50,7 +51,7 @@ def stop_ray() -> None:
 
 def put(value: Any) -> Pending:
     """Store ``value`` in Ray's object store."""
-    return RayPending(ray.put(value), "the driver", None)
+    return RayPending(ray.put(value), _Who("the driver"))
 
 
 def wait(sources: Sequence[Pending | Stream], timeout: float | None) -> list[Pending | Stream]:
@@ -62,6 +63,15 @@ def wait(sources: Sequence[Pending | Stream], timeout: float | None) -> list[Pen
     return [by_ref[ref] for ref in ready]
 
 
+@dataclass
+class _Who:
+    """Whose result something is, for its errors."""
+
+    name: str
+    log_file: Path | None = None
+    actor_id: str = ""
+
+
 class RayService(Service):
     """A plain class in a Ray actor of its own."""
 
@@ -69,20 +79,22 @@ class RayService(Service):
         self, cls: type, name: str, args: tuple, kwargs: dict, reserved: dict, env: dict, log_file: Path | None
     ) -> None:
         self.name, self.log_file = name, log_file
+        self._who = _Who(name, log_file)
         shell = type(cls.__name__, (_Shell,), {"__module__": __name__})  # the dashboard shows the wrapped class's name
         options = {"max_restarts": 0, "max_task_retries": 0, **reserved}  # the pools replace the dead themselves
         self._actor = ray.remote(shell).options(**options).remote(name, env, str(log_file) if log_file else None)
+        self._who.actor_id = self._actor._actor_id.hex()
         self._built = self._actor.build.remote(cloudpickle.dumps((cls, args, kwargs)))
 
     def call(self, method: str, *args: Any, **kwargs: Any) -> Pending:
-        return RayPending(self._actor.call.remote(method, *map(_unwrap, args), **kwargs), self.name, self.log_file)
+        return RayPending(self._actor.call.remote(method, *map(_unwrap, args), **kwargs), self._who)
 
     def stream(self, method: str, *args: Any, **kwargs: Any) -> Stream:
         remote = self._actor.stream.options(num_returns="streaming")
-        return RayStream(remote.remote(method, *map(_unwrap, args), **kwargs), self.name, self.log_file)
+        return RayStream(remote.remote(method, *map(_unwrap, args), **kwargs), self._who)
 
     def ready(self) -> Pending:
-        return RayPending(self._built, self.name, self.log_file)
+        return RayPending(self._built, self._who)
 
     def kill(self) -> None:
         ray.kill(self._actor, no_restart=True)
@@ -91,23 +103,23 @@ class RayService(Service):
 class RayPending(Pending):
     """A Ray object."""
 
-    def __init__(self, ref: Any, name: str, log_file: Path | None) -> None:
-        self.ref, self._name, self._log_file = ref, name, log_file
+    def __init__(self, ref: Any, who: _Who) -> None:
+        self.ref, self._who = ref, who
 
     def result(self, timeout: float | None = None) -> Any:
-        with _own_errors(self._name, self._log_file):
+        with _own_errors(self._who):
             return ray.get(self.ref, timeout=timeout)
 
 
 class RayStream(Stream):
     """The objects of a Ray generator task."""
 
-    def __init__(self, generator: Any, name: str, log_file: Path | None) -> None:
-        self.ref, self._name, self._log_file = generator, name, log_file
+    def __init__(self, generator: Any, who: _Who) -> None:
+        self.ref, self._who = generator, who
 
     def __next__(self) -> Pending:
-        with _own_errors(self._name, self._log_file):
-            return RayPending(next(self.ref), self._name, self._log_file)
+        with _own_errors(self._who):
+            return RayPending(next(self.ref), self._who)
 
 
 def _unwrap(value: Any) -> Any:
@@ -115,18 +127,23 @@ def _unwrap(value: Any) -> Any:
 
 
 @contextlib.contextmanager
-def _own_errors(name: str, log_file: Path | None) -> Iterator[None]:
+def _own_errors(who: _Who) -> Iterator[None]:
     """Turn Ray's errors into what ``Pending.result`` promises."""
     try:
         yield
     except exceptions.GetTimeoutError:
-        raise TimeoutError(f"no answer from {name} in time") from None
+        raise TimeoutError(f"no answer from {who.name} in time") from None
     except (exceptions.RayActorError, exceptions.ObjectLostError) as error:
-        raise ServiceDied(f"{name} died: {_reason(error)}", hint=_where_to_look(log_file)) from error
+        if getattr(error, "actor_id", None) not in (None, who.actor_id):
+            raise ActorError(
+                f"{who.name} was to work on the result of another actor, which is gone: {_reason(error)}",
+                hint="the logs of the run say which one died, and why",
+            ) from error
+        raise ServiceDied(f"{who.name} died: {_reason(error)}", hint=_where_to_look(who.log_file)) from error
     except exceptions.RayTaskError as error:
         if not isinstance(error.cause, Exception):
             raise
-        error.cause.add_note(f"raised in {name}:\n{TERMINAL_COLOUR.sub('', str(error))}")
+        error.cause.add_note(f"raised in {who.name}:\n{TERMINAL_COLOUR.sub('', str(error))}")
         raise error.cause from None
 
 

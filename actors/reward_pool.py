@@ -1,0 +1,165 @@
+"""The reward actors as one: work spread over them, a time limit on each piece, the dead replaced, nothing lost."""
+
+from __future__ import annotations
+
+import time
+from collections import deque
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from actors.pool import ServicePool
+from actors.scoring import RewardWorker, Scorable
+from actors.service import Pending, Runtime, ServiceDied, wait_any
+from agrl.config.schema import RewardMode
+from agrl.errors import AgrlError, RewardError
+from agrl.relevance.records import Order, Score
+from agrl.relevance.reward import invalid_score
+from agrl.relevance.rulebook import read_rulebook
+
+TIMEOUT = "timeout"
+START_LIMIT_S = 300.0
+
+
+@dataclass(eq=False)
+class Ticket:
+    """A piece of work handed in, and its scores once they are there."""
+
+    items: Sequence[Scorable]
+    pending: Pending
+    scores: list[Score] | None = None
+
+
+@dataclass
+class _Queue:
+    """What one actor still has to do, in its order. ``since``: when the first piece became the first (monotonic s)."""
+
+    tickets: deque[Ticket] = field(default_factory=deque)
+    since: float = 0.0
+
+
+class RewardPool:
+    """``actors`` scorers of one rule book, given as its YAML text.
+
+    An actor that dies is replaced (each up to ``restarts`` times) and its work sent again. One that needs more than
+    ``timeout_s`` seconds for a piece of work is replaced too; that piece's scores are invalid with reason "timeout".
+    """
+
+    def __init__(
+        self,
+        runtime: Runtime,
+        book_source: str,
+        order: Order,
+        mode: RewardMode,
+        *,
+        actors: int = 1,
+        restarts: int = 3,
+        timeout_s: float = 60.0,
+        log_dir: Path | None = None,
+        worker: type = RewardWorker,
+    ) -> None:
+        self._names = read_rulebook(book_source).components
+        self._pool = ServicePool(
+            runtime,
+            "reward",
+            worker,
+            (book_source, order, mode),
+            size=actors,
+            restarts=restarts,
+            timeout_s=START_LIMIT_S,
+            log_dir=log_dir,
+            cpus=1,
+        )
+        self._queues = [_Queue() for _ in range(actors)]
+        self._timeout_s = timeout_s
+        self._timeouts = 0
+        self._is_ready = False
+
+    def ready(self) -> None:
+        """Wait until every scorer is built. Raises RuleBookError or ActorError."""
+        self._pool.ready()
+        self._is_ready = True
+
+    def submit(self, items: Sequence[Scorable]) -> Ticket:
+        """Hand in work to the actor that has the least left; ``collect`` gives its scores."""
+        if not self._is_ready:
+            self.ready()  # the time limit is for scoring, not for starting
+        for index in range(len(self._queues)):
+            self._take_finished(index)
+        index = min(range(len(self._queues)), key=lambda i: sum(len(t.items) for t in self._queues[i].tickets))
+        queue = self._queues[index]
+        if not queue.tickets:
+            queue.since = time.monotonic()
+        ticket = Ticket(items, self._send(index, items))
+        queue.tickets.append(ticket)
+        return ticket
+
+    def collect(self, ticket: Ticket) -> list[Score]:
+        """The scores of handed-in work, one an item and in order; waits for them.
+
+        Raises ActorError when an actor is lost too often, RewardError when scoring itself fails.
+        """
+        while ticket.scores is None:
+            index = next(i for i, queue in enumerate(self._queues) if ticket in queue.tickets)
+            first, since = self._queues[index].tickets[0], self._queues[index].since
+            if wait_any([first.pending], max(0.0, since + self._timeout_s - time.monotonic())):
+                self._take(index)
+            else:
+                self._give_up(index)
+        return ticket.scores
+
+    def score(self, items: Sequence[Scorable]) -> list[Score]:
+        """``submit`` and ``collect`` in one."""
+        return self.collect(self.submit(items))
+
+    def _send(self, index: int, items: Sequence[Scorable]) -> Pending:
+        return self._pool.services[index].call("score", items)
+
+    def _take_finished(self, index: int) -> None:
+        queue = self._queues[index]
+        while queue.tickets and wait_any([queue.tickets[0].pending], 0.0):
+            self._take(index)
+
+    def _take(self, index: int) -> None:
+        """Read the first piece of an actor's work, which is finished or lost."""
+        first = self._queues[index].tickets[0]
+        try:
+            scores = first.pending.result()
+        except ServiceDied as death:
+            return self._replace(index, death)
+        except AgrlError:
+            raise
+        except Exception as error:
+            raise RewardError(
+                f"{self._pool.name(index)} failed: {type(error).__name__}: {error}",
+                hint="a scorer must give a score for any text; its log has the whole story",
+            ) from error
+        self._finish_first(index, scores)
+
+    def _give_up(self, index: int) -> None:
+        """The first piece of work takes too long: its scores are invalid, what waits behind it goes to a new actor."""
+        first = self._queues[index].tickets[0]
+        self._timeouts += len(first.items)
+        self._finish_first(index, [invalid_score(self._names, TIMEOUT) for _ in first.items])
+        cause = TimeoutError(f"{self._pool.name(index)} needed more than {self._timeout_s:g} s to score")
+        self._replace(index, cause, counts=False)
+
+    def _finish_first(self, index: int, scores: list[Score]) -> None:
+        queue = self._queues[index]
+        queue.tickets.popleft().scores = scores
+        queue.since = time.monotonic()
+
+    def _replace(self, index: int, cause: Exception, counts: bool = True) -> None:
+        self._pool.replace(index, cause, counts)
+        queue = self._queues[index]
+        queue.since = time.monotonic()
+        for ticket in queue.tickets:
+            ticket.pending = self._send(index, ticket.items)
+
+    def metrics(self) -> dict[str, float]:
+        """Actors replaced, and responses without a score because of the time limit, since the start."""
+        return {"actors/reward_restarts": float(sum(self._pool.replaced)), "reward/timeouts": float(self._timeouts)}
+
+    def close(self) -> None:
+        """End all actors."""
+        self._pool.close()

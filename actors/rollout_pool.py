@@ -1,0 +1,155 @@
+"""The rollout actors as one: requests spread over them, results streaming back, new weights, the dead replaced."""
+
+from __future__ import annotations
+
+import dataclasses
+import os
+import time
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+from actors.engine import EngineSettings, Generation, GenerationRequest, RolloutEngine, SamplingSettings
+from actors.pool import ServicePool
+from actors.service import Pending, Runtime, ServiceDied, Stream, wait_any
+from agrl.errors import AgrlError, WeightSyncError
+
+
+class RolloutPool:
+    """``actors`` engines of one model. They load in the background; ``ready`` waits for them.
+
+    An actor that dies, hangs for ``timeout_s`` seconds or breaks is replaced up to ``restarts`` times: the new one gets
+    the current weights and the requests that the old one left unfinished. ``gpus``: of each actor.
+    """
+
+    def __init__(
+        self,
+        runtime: Runtime,
+        model_path: str,
+        settings: EngineSettings,
+        *,
+        actors: int = 1,
+        restarts: int = 3,
+        timeout_s: float = 1800.0,
+        gpus: float = 0.0,
+        log_dir: Path | None = None,
+        engine: type = RolloutEngine,
+    ) -> None:
+        if not settings.threads and runtime.mode != "cluster":  # actors of one machine share its CPUs
+            settings = dataclasses.replace(settings, threads=max(1, len(os.sched_getaffinity(0)) // actors))
+        self._pool = ServicePool(
+            runtime,
+            "rollout",
+            engine,
+            (model_path, settings),
+            size=actors,
+            restarts=restarts,
+            timeout_s=timeout_s,
+            log_dir=log_dir,
+            gpus=gpus,
+            cpus=settings.threads or 1,
+            env=settings.environment(),
+        )
+        self._timeout_s, self._inline = timeout_s, runtime.mode == "inline"
+        self._version, self._weights = 0, ()
+
+    def ready(self) -> None:
+        """Wait until every engine is loaded. Raises ModelError, ConfigError or ActorError."""
+        self._pool.ready()
+
+    def generate(
+        self, requests: Sequence[GenerationRequest], sampling: SamplingSettings
+    ) -> Iterator[tuple[Generation, int]]:
+        """Every request's generation as it finishes, with the index of the actor that made it.
+
+        Request i goes to actor i modulo their number: fixed, so that a run can be repeated. Read it to its end: what is
+        not read is generated nevertheless. Raises ActorError when an actor is lost too often, WeightSyncError when one
+        samples from weights of another version than the last broadcast.
+        """
+        left = [{r.request_id: r for r in requests[index :: len(self._pool)]} for index in range(len(self._pool))]
+        streams = {self._send(index, left, sampling): index for index in range(len(self._pool)) if left[index]}
+        while streams:
+            ready = wait_any(list(streams), self._timeout_s)
+            for stream in ready or list(streams):
+                index = streams[stream]
+                try:
+                    if not ready:
+                        raise TimeoutError(f"{self._pool.name(index)} gave no result for {self._timeout_s:g} s")
+                    generation = next(stream).result(self._timeout_s)
+                except StopIteration:
+                    del streams[stream]
+                except Exception as error:
+                    if not self._can_heal(error):
+                        raise
+                    self._resend(stream, streams, left, sampling, error)
+                else:
+                    self._check_version(index, generation.version)
+                    del left[index][generation.request_id]
+                    yield generation, index
+
+    def _can_heal(self, error: Exception) -> bool:
+        """Whether a new engine may do better: not when the request is at fault, nor for someone with a debugger."""
+        return isinstance(error, ServiceDied) or not (isinstance(error, AgrlError) or self._inline)
+
+    def _send(self, index: int, left: list[dict], sampling: SamplingSettings) -> Stream:
+        return self._pool.services[index].stream("generate", list(left[index].values()), sampling)
+
+    def _resend(self, stream: Stream, streams: dict, left: list[dict], sampling: Any, cause: Exception) -> None:
+        index = streams.pop(stream)
+        self._replace(index, cause)
+        if left[index]:
+            streams[self._send(index, left, sampling)] = index
+
+    def broadcast(self, version: int, *buckets: Pending) -> None:
+        """Give every actor the weights of ``version``: pending lists of PackedTensor, which together hold the model.
+
+        Raises WeightSyncError when an actor does not take them within the time limit or reports another version.
+        """
+        self._version, self._weights = version, buckets
+        deadline = time.monotonic() + self._timeout_s
+        loading = [service.call("load_weights", version, *buckets) for service in self._pool.services]
+        for index, pending in enumerate(loading):
+            try:
+                self._loaded(index, pending, deadline - time.monotonic())
+            except ServiceDied as death:
+                self._replace(index, death)
+
+    def _replace(self, index: int, cause: Exception) -> None:
+        """A new actor in place of a lost one, with the current weights."""
+        while True:
+            service = self._pool.replace(index, cause)
+            if not self._weights:
+                return
+            try:
+                loading = service.call("load_weights", self._version, *self._weights)
+                return self._loaded(index, loading, self._timeout_s)
+            except ServiceDied as again:
+                cause = again
+
+    def _loaded(self, index: int, loading: Pending, seconds: float) -> None:
+        try:
+            self._check_version(index, loading.result(max(seconds, 0.0)))
+        except TimeoutError as error:
+            raise WeightSyncError(
+                f"{self._pool.name(index)} did not take the weights of version {self._version} within "
+                f"{self._timeout_s:g} s",
+                hint="look at its log and the learner's; rollout.timeout_s is the limit",
+            ) from error
+
+    def _check_version(self, index: int, version: int) -> None:
+        if version != self._version:
+            raise WeightSyncError(
+                f"{self._pool.name(index)} has weights of version {version}, the learner gave version {self._version}",
+                hint="its samples are of another policy than the one in training; resume from the last checkpoint",
+            )
+
+    def info(self) -> list[dict[str, Any]]:
+        """What each engine says of itself, see ``RolloutEngine.info``."""
+        return [service.call("info").result(self._timeout_s) for service in self._pool.services]
+
+    def metrics(self) -> dict[str, float]:
+        return {"actors/rollout_restarts": float(sum(self._pool.replaced))}
+
+    def close(self) -> None:
+        """End all actors."""
+        self._pool.close()
