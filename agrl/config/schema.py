@@ -50,10 +50,10 @@ class RayMode(str, Enum):
 @dataclass
 class TaskConfig:
     rulebook: str = "relevance"  # a name under conf/rulebooks, or a path to a YAML file
-    order: Order = Order.think_then_respond
+    order: Order = Order.think_then_respond  # or respond_then_think: the tier first
     prompt_style: str = "full"  # a prompt of the rule book: "full" states the rules, "brief" only the input
-    max_prompt_tokens: int = 1024
-    max_response_tokens: int = 256
+    max_prompt_tokens: int = 1024  # longer prompts are left out of training, and refused in evaluation
+    max_response_tokens: int = 256  # a longer response is cut off, and unparsable
 
 
 @dataclass
@@ -67,111 +67,111 @@ class DataConfig:
 @dataclass
 class ModelConfig:
     path: str = MISSING  # folder or hub name of a Hugging Face causal LM
-    dtype: str = "bfloat16"  # float32 on the CPU
-    gradient_checkpointing: bool = False
+    dtype: str = "bfloat16"  # bfloat16, float16 or float32 (for the CPU)
+    gradient_checkpointing: bool = False  # recompute activations: less memory, a third more time
 
 
 @dataclass
 class RolloutConfig:
-    actors: int = 1
-    temperature: float = 1.0
-    gpu_memory_utilization: float = 0.85
+    actors: int = 1  # vLLM engines
+    temperature: float = 1.0  # of training rollouts; log-probabilities are of the tempered distribution
+    gpu_memory_utilization: float = 0.85  # share of a GPU's memory that an engine may use
     kv_cache_gib: float = 0.5  # CPU engines only
     max_concurrent: int = 256  # sequences decoded together by one engine
-    tensor_parallel: int = 1
-    gpus_per_actor: float = 0.0
+    tensor_parallel: int = 1  # GPUs that share one engine's model
+    gpus_per_actor: float = 0.0  # GPUs that Ray reserves for each engine
     threads: int = 0  # CPU threads an engine may use, 0 for all
     restarts: int = 3  # an actor that dies more often than this ends the run
-    timeout_s: float = 1800.0
+    timeout_s: float = 1800.0  # seconds without any result after which the engines count as hung
 
 
 @dataclass
 class RewardConfig:
-    mode: RewardMode = RewardMode.rules
-    actors: int = 1
+    mode: RewardMode = RewardMode.rules  # rules (RRS), decomposed (GDPO) or sparse (tier only)
+    actors: int = 1  # scoring processes
     timeout_s: float = 60.0  # a score that takes longer is invalid, by name
-    restarts: int = 3
+    restarts: int = 3  # a scorer that dies more often than this ends the run
 
 
 @dataclass
 class ReplayConfig:
-    sampling: Sampling = Sampling.difficulty
+    sampling: Sampling = Sampling.difficulty  # or uniform: every prompt once an epoch
     floor: float = 0.1  # least relative weight of any prompt, so that nothing starves
     ema: float = 0.5  # weight of the newest outcome in a prompt's moving accuracy
 
 
 @dataclass
 class GuidanceConfig:
-    enabled: bool = True
-    source: GuidanceSource = GuidanceSource.hinted
-    semantics: Semantics = Semantics.transfer
+    enabled: bool = True  # adaptive guided replay
+    source: GuidanceSource = GuidanceSource.hinted  # or reference: the ground-truth trajectory
+    semantics: Semantics = Semantics.transfer  # how guided tokens are trained: transfer (HINT) or expert (LUFFY)
     tau: float = 0.125  # a group with at most this share of correct tiers is low-accuracy
     warmup_steps: int = 2  # no guidance before this step
     max_share: float = 0.25  # at most this share of a step's rollouts is guided
     replace: int = 2  # at most this many of a group's worst rollouts are replaced
     hinted_rollouts: int = 4  # fresh rollouts at each hint level
-    first_hint_level: int = 1
+    first_hint_level: int = 1  # where the ladder of hints starts; 1 gives away least
     mastered: float = 0.5  # moving accuracy from which a prompt gets no more guidance
     gamma: float = 0.1  # policy shaping f(p) = p / (p + gamma) of expert tokens
 
 
 @dataclass
 class LearnerConfig:
-    ranks: int = 1
-    zero_stage: int = 0
-    gpus_per_rank: float = 0.0
-    threads: int = 0
-    lr: float = 1e-6
-    warmup_steps: int = 0
+    ranks: int = 1  # data-parallel processes
+    zero_stage: int = 0  # 0 to 3: what DeepSpeed partitions over the ranks
+    gpus_per_rank: float = 0.0  # GPUs that Ray reserves for each rank
+    threads: int = 0  # CPU threads of a rank, 0 for all
+    lr: float = 1e-6  # peak learning rate of RL
+    warmup_steps: int = 0  # steps of linear warm-up
     schedule: str = "constant"  # or "cosine"
-    weight_decay: float = 0.0
-    max_grad_norm: float = 1.0
-    optimizer_steps_per_batch: int = 1
+    weight_decay: float = 0.0  # of matrices; norms and biases have none
+    max_grad_norm: float = 1.0  # gradients are scaled down to this norm
+    optimizer_steps_per_batch: int = 1  # minibatches of a step, an update each
     micro_batch_tokens: int = 16384  # padded tokens of one forward-backward pass
-    clip_low: float = 0.2
-    clip_high: float = 0.28
+    clip_low: float = 0.2  # ratios are clipped to [1 - clip_low, 1 + clip_high]
+    clip_high: float = 0.28  # larger than clip_low: DAPO's clip-higher
     normalise_std: bool = True  # divide advantages by the group's standard deviation (Dr.GRPO: false)
-    kl_coef: float = 0.0
-    kl_estimator: KL = KL.k3
+    kl_coef: float = 0.0  # weight of KL(policy || start model); 0 keeps no reference model
+    kl_estimator: KL = KL.k3  # k1, k2 or k3
     importance_cap: float = 2.0  # C of the truncated importance correction, 0 for none
-    timeout_s: float = 1800.0
+    timeout_s: float = 1800.0  # seconds after which a learner call counts as hung
 
 
 @dataclass
 class SyncConfig:
     """The check after each weight broadcast: rollout log-probabilities against the learner's, same tokens and version."""
 
-    check: bool = True
+    check: bool = True  # stop the run when a rollout actor samples from other weights than it claims
     max_mean_gap: float = 1e-3  # nats per token, averaged over an actor's tokens; about 0.05 suits bfloat16
 
 
 @dataclass
 class TrainerConfig:
-    steps: int = 100
-    prompts_per_step: int = 32
-    rollouts_per_prompt: int = 8
+    steps: int = 100  # RL steps
+    prompts_per_step: int = 32  # prompts (groups) of a step
+    rollouts_per_prompt: int = 8  # G, the size of a group
     evaluate_every: int = 0  # steps; 0: only before the first and after the last
     checkpoint_every: int = 0  # steps; 0: only after the last
-    keep_checkpoints: int = 2
-    seed: int = 0
+    keep_checkpoints: int = 2  # older ones are deleted
+    seed: int = 0  # of everything random in a run
     samples_per_step: int = 4  # trajectories a step written to samples.jsonl
 
 
 @dataclass
 class SftConfig:
-    steps: int = 800
+    steps: int = 800  # optimizer steps
     batch_size: int = 64  # examples an optimizer step
-    lr: float = 2e-3
-    warmup_steps: int = 20
-    schedule: str = "cosine"
+    lr: float = 2e-3  # peak learning rate
+    warmup_steps: int = 20  # steps of linear warm-up
+    schedule: str = "cosine"  # or "constant"
 
 
 @dataclass
 class RayConfig:
-    mode: RayMode = RayMode.local
+    mode: RayMode = RayMode.local  # local, cluster or inline; ray=NAME chooses the group
     address: str | None = None  # "auto" or "ray://host:10001" to join a cluster
     cpus: int = 0  # CPUs that a local Ray offers, 0 for enough to place every actor
-    namespace: str = "agrl"
+    namespace: str = "agrl"  # Ray namespace of the actors
 
 
 @dataclass

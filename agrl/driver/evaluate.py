@@ -42,9 +42,7 @@ def predict(
     rollouts: RolloutPool, encoder: PromptEncoder, examples: Sequence[Example], max_tokens: int
 ) -> list[Prediction]:
     """The greedy answer to every example, parsed; in the order of ``examples``."""
-    requests = [
-        GenerationRequest(str(i), encoder.prompt(example).tolist(), 1, 0) for i, example in enumerate(examples)
-    ]
+    requests = [GenerationRequest(str(i), encoder.prompt(example), 1) for i, example in enumerate(examples)]
     sampling = SamplingSettings(temperature=0.0, max_tokens=max_tokens, logprobs=False)
     found: dict[int, Prediction] = {}
     for generation, _ in rollouts.generate(requests, sampling):
@@ -52,9 +50,7 @@ def predict(
         cut_off = sample.finish_reason == "length"
         parsed = ParseFailure(CUT_OFF) if cut_off else parse(encoder.book, sample.text, encoder.task.order)
         failed = isinstance(parsed, ParseFailure)
-        found[i] = Prediction(
-            examples[i], sample.text, None if failed else parsed, parsed.reason if failed else ""
-        )
+        found[i] = Prediction(examples[i], sample.text, None if failed else parsed, parsed.reason if failed else "")
     return [found[i] for i in range(len(examples))]
 
 

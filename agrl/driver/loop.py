@@ -14,12 +14,12 @@ from agrl.data.files import read_examples
 from agrl.driver.clock import Clock
 from agrl.driver.evaluate import evaluate_sets, evaluation_sets
 from agrl.driver.plan import describe
+from agrl.driver.prompts import PromptEncoder
 from agrl.driver.run_folder import Checkpoint, RunFolder
 from agrl.driver.services import Services, start_services
 from agrl.driver.step import StepResult, training_step
 from agrl.errors import AgrlError, ConfigError
 from agrl.models.tokens import load_tokenizer
-from agrl.driver.prompts import PromptEncoder
 from agrl.relevance.records import Example
 from agrl.relevance.rulebook import load_rulebook
 from agrl.report.page import write_report
@@ -46,8 +46,7 @@ def train(config: Config, console, resume: bool = False) -> RunFolder:
     with phase(console, "Starting rollout, reward, replay and learner actors"), clock("start"):
         services = start_services(config, run, pool)
         try:
-            services.learner.setup()
-            services.rollouts.ready()
+            services.ready()
         except BaseException:
             services.close()
             raise
@@ -164,5 +163,10 @@ class Run:
 
 
 def _note(metrics: dict[str, float]) -> str:
-    shown = {"reward": "reward/total_mean", "accuracy": "train/accuracy", "guided": "guide/share", "gap": "sync/gap_mean"}
+    shown = {
+        "reward": "reward/total_mean",
+        "accuracy": "train/accuracy",
+        "guided": "guide/share",
+        "gap": "sync/gap_mean",
+    }
     return numbers({name: metrics[key] for name, key in shown.items() if key in metrics})

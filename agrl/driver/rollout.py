@@ -17,7 +17,7 @@ def roll_out(s: Services, prompts: Sequence[tuple[Example, int]], n: int, step: 
     the number of actors is and whichever of them died.
     """
     requests = [
-        GenerationRequest(str(i), s.encoder.prompt(example, level).tolist(), n, _seed(s, step, example.id, level))
+        GenerationRequest(str(i), s.encoder.prompt(example, level), n, _seed(s, step, example.id, level))
         for i, (example, level) in enumerate(prompts)
     ]
     sampling = SamplingSettings(
@@ -30,9 +30,7 @@ def roll_out(s: Services, prompts: Sequence[tuple[Example, int]], n: int, step: 
         example, level = prompts[i]
         rollouts[i] = _rollouts(s, generation, actor, example, level)
         tickets[i] = s.rewards.submit([(example, r.text, r.finish_reason) for r in rollouts[i]])
-    return [
-        ScoredGroup(example, rollouts[i], s.rewards.collect(tickets[i])) for i, (example, _) in enumerate(prompts)
-    ]
+    return [ScoredGroup(example, rollouts[i], s.rewards.collect(tickets[i])) for i, (example, _) in enumerate(prompts)]
 
 
 def _rollouts(s: Services, generation: Generation, actor: int, example: Example, level: int) -> list[Rollout]:

@@ -13,6 +13,7 @@ from agrl.config.schema import Config, RewardMode
 from agrl.driver.learners import LearnerGroup
 from agrl.driver.prompts import PromptEncoder
 from agrl.driver.run_folder import RunFolder
+from agrl.driver.runtime import start_runtime
 from agrl.models.tokens import load_tokenizer
 from agrl.relevance.records import Example
 from agrl.relevance.reward import Scorer
@@ -34,6 +35,14 @@ class Services:
     replay: Service
     learner: LearnerGroup
 
+    def ready(self) -> int:
+        """Wait until everything is loaded; returns the model's number of parameters."""
+        parameters = self.learner.setup()
+        self.rollouts.ready()
+        self.rewards.ready()
+        self.replay.ready().result()
+        return parameters
+
     def close(self) -> None:
         """Stop every actor, and Ray where this process started it."""
         self.rollouts.close()
@@ -41,11 +50,6 @@ class Services:
         self.learner.close()
         self.replay.kill()
         self.runtime.shutdown()
-
-
-def start_runtime(config: Config) -> Runtime:
-    """Start or join Ray, or nothing with ``ray=inline``."""
-    return Runtime(config.ray.mode.value, config.ray.address, config.ray.cpus, config.ray.namespace)
 
 
 def start_rollouts(config: Config, runtime: Runtime, run: RunFolder) -> RolloutPool:

@@ -14,7 +14,7 @@ from agrl.data.files import read_examples
 from agrl.driver.learners import LearnerGroup
 from agrl.driver.prompts import PromptEncoder
 from agrl.driver.run_folder import RunFolder
-from agrl.driver.services import start_runtime
+from agrl.driver.runtime import start_runtime
 from agrl.errors import ConfigError, DataError
 from agrl.models.tokens import load_tokenizer
 from agrl.relevance.hints import reference_judgement
@@ -35,7 +35,9 @@ def supervised(config: Config, console) -> RunFolder:
     sequences = reference_sequences(read_examples(config.data.seed), encoder)
     steps, size = config.sft.steps, config.sft.batch_size
     if len(sequences) < size:
-        raise ConfigError(f"sft.batch_size={size} is larger than the {len(sequences)} usable rows of {config.data.seed}")
+        raise ConfigError(
+            f"sft.batch_size={size} is larger than the {len(sequences)} usable rows of {config.data.seed}"
+        )
     console.print(
         f"SFT: {len(sequences):,} references, {steps} steps of {size} = {steps * size / len(sequences):.1f} epochs"
     )

@@ -13,7 +13,7 @@ from agrl.driver.guide import guide
 from agrl.driver.rollout import roll_out
 from agrl.driver.services import Services
 from agrl.driver.step_metrics import rollout_metrics
-from agrl.errors import RewardError
+from agrl.errors import RewardError, WeightSyncError
 from agrl.relevance.records import ScoredGroup
 
 
@@ -33,6 +33,7 @@ def training_step(s: Services, step: int) -> StepResult:
         examples = s.replay.call("sample", config.trainer.prompts_per_step, step).result()
     with clock("rollout"):
         sampled = roll_out(s, [(example, 0) for example in examples], config.trainer.rollouts_per_prompt, step)
+        refuse_stale(sampled, s.learner.version)
         refuse_unscored(sampled)
     with clock("guide"):
         decisions = s.replay.call("observe", sampled, step).result()
@@ -52,6 +53,16 @@ def training_step(s: Services, step: int) -> StepResult:
     metrics |= s.replay.call("metrics").result() | s.rollouts.metrics() | s.rewards.metrics()
     metrics["sync/version"] = s.learner.version
     return StepResult(trained, advantages, metrics | clock.metrics())
+
+
+def refuse_stale(groups: list[ScoredGroup], version: int) -> None:
+    """Raise WeightSyncError when a rollout was sampled from other weights than the learner's newest."""
+    stale = next((r for group in groups for r in group.rollouts if r.version != version), None)
+    if stale is not None:
+        raise WeightSyncError(
+            f"rollout actor {stale.actor} sampled from weight version {stale.version}, the learner has version {version}",
+            hint="a broadcast was skipped; resume from the last checkpoint",
+        )
 
 
 def refuse_unscored(groups: list[ScoredGroup]) -> None:

@@ -16,7 +16,7 @@ from agrl.data.catalogue.taxonomy import load_taxonomy
 from agrl.data.catalogue.teacher import Teacher, check_rulebook, true_judgement
 from agrl.data.files import write_examples
 from agrl.errors import DataError
-from agrl.relevance.records import TIERS, Example, Product
+from agrl.relevance.records import TIERS, Example, Judgement, Product
 from agrl.relevance.rulebook import load_rulebook
 
 NATURAL_SEGMENTS = dict(zip(SEGMENTS, (26, 13, 14, 17, 7, 6, 4, 5, 3, 3, 2), strict=True))
@@ -107,27 +107,28 @@ class _Factory:
         slots = itertools.chain(
             itertools.islice(_drawn_slots(spec, "train", f"{name}:hinted"), hinted), _drawn_slots(spec, name)
         )
+        lessons = list(zip(levels, self._pairs(name, slots, rows), strict=True))
+        rng.shuffle(lessons)
         examples = []
-        for level, pair in zip(levels, self._pairs(name, slots, rows), strict=True):
-            reference = None if level else teacher.judge(pair.wanted, pair.item)
-            examples.append((level, pair, reference))
-        rng.shuffle(examples)
-        return [
-            self._example(f"{name}-{number:06d}", pair, level, taught=True, reference=reference)
-            for number, (level, pair, reference) in enumerate(examples, 1)
-        ]
+        for number, (level, pair) in enumerate(lessons, 1):
+            reference = self._truth(pair) if level else teacher.judge(pair.wanted, pair.item)
+            examples.append(self._example(f"{name}-{number:06d}", pair, reference, level))
+        return examples
 
-    def _example(self, example_id: str, pair: Pair, level: int = 0, taught: bool = False, reference=None) -> Example:
-        gold = true_judgement(self.book, self.taxonomy, pair.wanted, pair.item)
+    def _truth(self, pair: Pair) -> Judgement:
+        return true_judgement(self.book, self.taxonomy, pair.wanted, pair.item)
+
+    def _example(self, example_id: str, pair: Pair, reference: Judgement | None = None, hint_level: int = 0) -> Example:
+        gold = self._truth(pair)
         return Example(
             id=example_id,
             query=pair.wanted.text,
             product=pair.product,
             tier=gold.tier,
             verdicts=gold.verdicts,
-            reference=(reference or gold) if taught else None,
+            reference=reference,
             segment=pair.wanted.segment,
-            hint_level=level,
+            hint_level=hint_level,
         )
 
     def _pairs(self, name: str, slots: Iterable[Slot], rows: int, held_out: bool = False) -> Iterator[Pair]:

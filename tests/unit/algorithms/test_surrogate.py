@@ -74,7 +74,10 @@ def test_first_update_of_a_clipped_surrogate_is_the_policy_gradient():
     torch.testing.assert_close(logprobs.grad, -advantages)
 
 
-@pytest.mark.parametrize(("advantage", "ratio", "moves"), [(1, 1.29, False), (1, 1.27, True), (-1, 0.79, False), (-1, 0.81, True), (1, 0.5, True), (-1, 2.0, True)])
+@pytest.mark.parametrize(
+    ("advantage", "ratio", "moves"),
+    [(1, 1.29, False), (1, 1.27, True), (-1, 0.79, False), (-1, 0.81, True), (1, 0.5, True), (-1, 2.0, True)],
+)
 def test_clip_stops_the_gradient_only_on_the_far_side(advantage, ratio, moves):
     logprobs = torch.tensor([math.log(ratio)], requires_grad=True)
     clipped_surrogate(logprobs, torch.zeros(1), torch.tensor([float(advantage)]), 0.2, 0.28).sum().backward()

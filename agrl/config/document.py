@@ -1,0 +1,57 @@
+"""docs/configuration.md's table of keys, made from the schema itself: ``python -m agrl.config.document``."""
+
+from __future__ import annotations
+
+import dataclasses
+import inspect
+import re
+from collections.abc import Iterator
+from enum import Enum
+from pathlib import Path
+
+from omegaconf import MISSING
+
+from agrl.config.schema import Config
+
+BEGIN, END = "<!-- keys: begin -->", "<!-- keys: end -->"
+FIELD = re.compile(r"^    (\w+): ([^=#]+?)(?: = .*?)?(?:  # (.*))?$")
+
+
+def key_tables() -> str:
+    """Markdown: a table for each section of the configuration, a row a key with type, default and meaning."""
+    return "\n".join(_sections())
+
+
+def _sections() -> Iterator[str]:
+    for section in dataclasses.fields(Config):
+        if section.name == "run":
+            continue
+        cls = section.default_factory
+        yield f"### `{section.name}`\n"
+        if cls.__doc__ and not cls.__doc__.startswith(cls.__name__):
+            yield f"{cls.__doc__}\n"
+        yield "| key | type | default | meaning |\n|---|---|---|---|"
+        lines = [FIELD.match(line) for line in inspect.getsource(cls).splitlines()]
+        about = {m[1]: (m[2].strip(), m[3] or "") for m in lines if m}
+        for field in dataclasses.fields(cls):
+            kind, meaning = about[field.name]
+            yield f"| `{section.name}.{field.name}` | {kind.replace('|', 'or')} | {_default(field)} | {meaning} |"
+        yield ""
+
+
+def _default(field: dataclasses.Field) -> str:
+    value = field.default if field.default is not dataclasses.MISSING else field.default_factory()
+    if value == MISSING:
+        return "(required)"
+    return f"`{value.value if isinstance(value, Enum) else value}`"
+
+
+def update(page: Path) -> None:
+    """Rewrite the tables between the two marks of a page."""
+    text = page.read_text()
+    head, rest = text.split(BEGIN)
+    page.write_text(f"{head}{BEGIN}\n{key_tables()}\n{END}{rest.split(END)[1]}")
+
+
+if __name__ == "__main__":
+    update(Path("docs/configuration.md"))

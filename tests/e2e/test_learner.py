@@ -1,0 +1,142 @@
+"""The learner on real DeepSpeed and Ray: one update is the same however it is split, and survives a checkpoint."""
+
+from dataclasses import replace
+
+import numpy as np
+import pytest
+import torch
+
+from actors.service import Runtime
+from agrl.algorithms.batch import TrainSequence
+from agrl.config.compose import load_config
+from agrl.driver.learners import LearnerGroup
+from agrl.errors import DivergenceError, LearnerError, WeightSyncError
+from agrl.models.build import TinyShape, load_model, make_tiny_model
+from agrl.models.weights import unpack
+from agrl.relevance.records import Provenance
+
+TEXTS = [f"search: red grinder {i}\ntitle: crimson mill {i}\n" for i in range(50)]
+SHAPE = TinyShape(vocab_size=300, hidden_size=32, layers=2, heads=4, kv_heads=2, intermediate_size=64)
+
+
+@pytest.fixture(scope="module")
+def model_path(tmp_path_factory):
+    path = tmp_path_factory.mktemp("model")
+    make_tiny_model(path, TEXTS, SHAPE, seed=1)
+    return str(path)
+
+
+@pytest.fixture(scope="module")
+def runtime():
+    runtime = Runtime("local")
+    yield runtime
+    runtime.shutdown()
+
+
+def settings(model_path, **learner):
+    config = load_config(["experiment=agrl_tiny", f"model.path={model_path}"])
+    config.learner = replace(config.learner, lr=1e-3, threads=1, timeout_s=120, **learner)
+    return config
+
+
+def sequences(n=24, seed=0, version=0):
+    generator = np.random.default_rng(seed)
+    draw = lambda low, high: generator.integers(2, 290, generator.integers(low, high)).astype(np.int32)  # noqa: E731
+    found = []
+    for i in range(n):
+        response = draw(1, 12)
+        provenance = (Provenance.ON_POLICY, Provenance.ON_POLICY, Provenance.EXPERT, Provenance.TRANSFER)[i % 4]
+        logprobs = np.full(len(response), -5.7, np.float32)
+        found.append(TrainSequence(draw(1, 30), response, logprobs, float(generator.normal()), provenance, version, 0))
+    return found
+
+
+def trained(runtime, tmp_path, model_path, steps=2, **learner) -> tuple[dict, dict]:
+    """Weights and the last metrics after ``steps`` batches; the sync check is off, the log-probabilities are made up."""
+    config = settings(model_path, **learner)
+    config.sync.check = False
+    group = LearnerGroup(runtime, config, tmp_path)
+    try:
+        group.setup()
+        for seed in range(steps):
+            metrics = group.train_policy(sequences(seed=seed), lr=1e-3)
+        return dict(unpack(p) for p in group.weights().result()), metrics
+    finally:
+        group.close()
+
+
+@pytest.fixture(scope="module")
+def plain(runtime, model_path, tmp_path_factory):
+    return trained(runtime, tmp_path_factory.mktemp("plain"), model_path, optimizer_steps_per_batch=2)
+
+
+@pytest.mark.parametrize(
+    ("ranks", "zero_stage", "micro_batch_tokens"),
+    [(1, 0, 230), (2, 0, 16384), (2, 2, 230), (2, 3, 300)],
+)
+def test_an_update_does_not_depend_on_how_the_batch_is_split(
+    runtime, model_path, tmp_path, plain, ranks, zero_stage, micro_batch_tokens
+):
+    split = {"ranks": ranks, "zero_stage": zero_stage, "micro_batch_tokens": micro_batch_tokens}
+    weights, metrics = trained(runtime, tmp_path, model_path, optimizer_steps_per_batch=2, **split)
+    expected_weights, expected_metrics = plain
+    start = load_model(model_path, "float32").state_dict()
+    assert weights.keys() == expected_weights.keys()
+    for name, tensor in weights.items():
+        moved = (expected_weights[name] - start[name]).abs().max()
+        assert moved > 1e-4, f"{name} was not trained, so comparing it shows nothing"
+        # Adam divides by the gradient's own size, so where that is near 0 a rounding error is magnified
+        off = (tensor - expected_weights[name]).abs()
+        assert off.mean() < 1e-3 * moved and off.max() < 0.1 * moved, name
+    for name in ("loss/total", "policy/entropy", "policy/ratio_mean", "grad_norm", "tokens/trained"):
+        assert metrics[name] == pytest.approx(expected_metrics[name], rel=2e-3, abs=1e-5), name
+
+
+def test_a_checkpoint_restores_model_and_optimizer(runtime, model_path, tmp_path):
+    config = settings(model_path, ranks=2, zero_stage=2)
+    config.sync.check = False
+    group = LearnerGroup(runtime, config, tmp_path)
+    try:
+        group.setup()
+        group.train_policy(sequences(seed=0), lr=1e-3)
+        (tmp_path / "checkpoint").mkdir()
+        group.save(tmp_path / "checkpoint")
+        group.train_policy(sequences(seed=1), lr=1e-3)
+        expected = dict(unpack(p) for p in group.weights().result())
+        group.load(tmp_path / "checkpoint", version=1)
+        group.train_policy(sequences(seed=1), lr=1e-3)  # would differ had Adam's moments not come back
+        for name, tensor in (unpack(p) for p in group.weights().result()):
+            torch.testing.assert_close(tensor, expected[name], rtol=0, atol=1e-7)
+        assert group.version == 2
+        group.export(tmp_path / "exported")
+    finally:
+        group.close()
+    exported = load_model(str(tmp_path / "exported"), "float32").state_dict()
+    for name, tensor in expected.items():
+        torch.testing.assert_close(exported[name], tensor, rtol=0, atol=1e-7)
+
+
+def test_weights_that_were_not_sampled_from_are_refused_before_any_update(runtime, model_path, tmp_path):
+    group = LearnerGroup(runtime, settings(model_path), tmp_path)
+    group.setup()
+    with pytest.raises(WeightSyncError, match="rollout actor 0"):
+        group.train_policy(sequences(), lr=1e-3)  # logprobs of -5.7 are not this model's
+
+
+def test_a_loss_that_is_not_finite_stops_the_run_by_name(runtime, model_path, tmp_path):
+    config = settings(model_path)
+    config.sync.check = False
+    group = LearnerGroup(runtime, config, tmp_path)
+    group.setup()
+    batch = sequences()
+    batch[3].advantage = float("nan")
+    with pytest.raises(DivergenceError, match="loss is not finite on learner rank 0"):
+        group.train_policy(batch, lr=1e-3)
+
+
+def test_a_rank_that_dies_ends_the_group_by_name(runtime, model_path, tmp_path):
+    group = LearnerGroup(runtime, settings(model_path, ranks=2), tmp_path)
+    group.setup()
+    group.ranks[1].kill()
+    with pytest.raises(LearnerError, match="learner-1"):
+        group.train_policy(sequences(), lr=1e-3)

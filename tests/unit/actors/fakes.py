@@ -1,0 +1,52 @@
+"""A runtime whose services misbehave on command, to test the pools' decisions without Ray and without waiting."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import numpy as np
+
+from actors.engine import Generation, GenerationRequest, Sampled, SamplingSettings
+from actors.inline_service import InlineService
+from actors.service import Runtime, Service, ServiceDied
+
+
+class FragileRuntime(Runtime):
+    """Inline, but ``on_start(name, life, service)`` sees every service that is started; ``life`` counts from 0 a name."""
+
+    def __init__(self, on_start: Callable[[str, int, Service], None] = lambda *_: None) -> None:
+        super().__init__("inline")
+        self.mode = "local"  # so that the pools heal, as they do with Ray
+        self.lives: dict[str, int] = {}
+        self._on_start = on_start
+
+    def start(self, cls: type, name: str, *args: Any, log_file: Any = None, **placement: Any) -> Service:
+        life = self.lives[name] = self.lives.get(name, -1) + 1
+        service = InlineService(cls, name, args, {})
+        service.ready().result()._service = service  # lets the object end its own process
+        self._on_start(name, life, service)
+        return service
+
+
+class EchoEngine:
+    """Stands for RolloutEngine: its samples are the prompt's ids. ``dies_after``: generations before it dies, once."""
+
+    def __init__(self, model_path: str, settings: Any) -> None:
+        self.version, self.weights, self.served = 0, (), []
+        self.dies_after: int | None = None
+        self.forgets_weights = False
+
+    def generate(self, requests: list[GenerationRequest], sampling: SamplingSettings) -> Iterator[Generation]:
+        for done, request in enumerate(requests):
+            if done == self.dies_after:
+                raise ServiceDied("engine killed by the test")
+            self.served.append(request.request_id)
+            ids = np.asarray(request.prompt_ids, np.int32)
+            sample = Sampled(ids, np.zeros(len(ids), np.float32), "stop", f"{request.request_id} v{self.version}")
+            yield Generation(request.request_id, [sample] * request.n, self.version)
+
+    def load_weights(self, version: int, *buckets: Any) -> int:
+        if not self.forgets_weights:
+            self.version, self.weights = version, buckets
+        return self.version

@@ -1,0 +1,122 @@
+"""What the rollout pool does when engines die, break, or have the wrong weights."""
+
+import numpy as np
+import pytest
+
+from actors.engine import EngineSettings, GenerationRequest, SamplingSettings
+from actors.rollout_pool import RolloutPool
+from actors.service import Runtime
+from agrl.errors import ActorError, DataError, WeightSyncError
+from tests.unit.actors.fakes import EchoEngine, FragileRuntime
+
+SAMPLING = SamplingSettings()
+
+
+def requests(n: int) -> list[GenerationRequest]:
+    return [GenerationRequest(str(i), np.array([i, i], np.int32), n=2) for i in range(n)]
+
+
+def make_pool(runtime: Runtime, engine: type = EchoEngine, actors: int = 2, restarts: int = 3) -> RolloutPool:
+    return RolloutPool(runtime, "model", EngineSettings(), actors=actors, restarts=restarts, engine=engine)
+
+
+def dying(lives: int, after: int, actor: str = "rollout-1"):
+    """The first ``lives`` lives of an actor end after ``after`` generations of a call."""
+
+    def on_start(name, life, service):
+        if name == actor and life < lives:
+            service.ready().result().dies_after = after
+
+    return on_start
+
+
+def test_requests_are_spread_in_a_fixed_way_and_all_come_back():
+    pool = make_pool(FragileRuntime())
+    results = {generation.request_id: (generation, actor) for generation, actor in pool.generate(requests(5), SAMPLING)}
+    assert {key: actor for key, (_, actor) in results.items()} == {"0": 0, "1": 1, "2": 0, "3": 1, "4": 0}
+    assert all(len(generation.samples) == 2 for generation, _ in results.values())
+    assert pool.metrics() == {"actors/rollout_restarts": 0.0}
+    assert list(pool.generate([], SAMPLING)) == []
+
+
+def test_a_dead_actor_is_replaced_with_current_weights_and_only_its_unfinished_requests_are_sent_again():
+    runtime = FragileRuntime(dying(lives=1, after=1))
+    pool = make_pool(runtime)
+    pool.broadcast(3, runtime.put(["weights"]))
+    texts = [generation.samples[0].text for generation, _ in pool.generate(requests(6), SAMPLING)]
+    assert sorted(texts) == [f"{i} v3" for i in range(6)]
+    assert pool.metrics() == {"actors/rollout_restarts": 1.0}
+    assert pool._pool.services[1].ready().result().served == ["3", "5"]
+    assert pool._pool.services[1].ready().result().weights == (["weights"],)
+
+
+def test_an_actor_that_dies_too_often_ends_the_run_by_name():
+    pool = make_pool(FragileRuntime(dying(lives=99, after=0)), restarts=2)
+    with pytest.raises(ActorError, match=r"rollout-1 was lost 3 times.*killed by the test"):
+        list(pool.generate(requests(4), SAMPLING))
+
+
+class BrokenOnce(EchoEngine):
+    broken = True
+
+    def generate(self, requests, sampling):
+        if BrokenOnce.broken:
+            BrokenOnce.broken = False
+            raise RuntimeError("engine core failed")
+        yield from super().generate(requests, sampling)
+
+
+def test_an_engine_that_raises_is_replaced_too(monkeypatch):
+    monkeypatch.setattr(BrokenOnce, "broken", True)
+    pool = make_pool(FragileRuntime(), engine=BrokenOnce)
+    assert len(list(pool.generate(requests(4), SAMPLING))) == 4
+    assert pool.metrics() == {"actors/rollout_restarts": 1.0}
+
+
+def test_inline_an_engine_that_raises_shows_its_own_error(monkeypatch):
+    monkeypatch.setattr(BrokenOnce, "broken", True)
+    with pytest.raises(RuntimeError, match="engine core failed"):
+        list(make_pool(Runtime("inline"), engine=BrokenOnce).generate(requests(1), SAMPLING))
+
+
+class Choosy(EchoEngine):
+    def generate(self, requests, sampling):
+        raise DataError("prompt too long")
+        yield
+
+
+def test_an_error_of_the_request_is_not_healed():
+    with pytest.raises(DataError, match="too long"):
+        list(make_pool(FragileRuntime(), engine=Choosy).generate(requests(2), SAMPLING))
+
+
+def test_an_actor_that_did_not_take_the_weights_is_named():
+    def on_start(name, life, service):
+        service.ready().result().forgets_weights = name == "rollout-1"
+
+    pool = make_pool(FragileRuntime(on_start))
+    with pytest.raises(WeightSyncError, match="rollout-1 has weights of version 0, the learner gave version 5"):
+        pool.broadcast(5)
+
+
+def test_samples_of_an_old_version_are_refused():
+    pool = make_pool(FragileRuntime(), actors=1)
+    pool.broadcast(1)
+    pool._pool.services[0].ready().result().version = 0
+    with pytest.raises(WeightSyncError, match="version 0"):
+        list(pool.generate(requests(1), SAMPLING))
+
+
+def test_an_actor_that_dies_in_a_broadcast_is_replaced_and_gets_the_weights():
+    pool = make_pool(FragileRuntime())
+    pool._pool.services[0].kill()
+    pool.broadcast(2)
+    assert {generation.version for generation, _ in pool.generate(requests(4), SAMPLING)} == {2}
+    assert pool.metrics() == {"actors/rollout_restarts": 1.0}
+
+
+def test_engines_of_one_machine_share_its_cpus(monkeypatch):
+    monkeypatch.setattr("os.sched_getaffinity", lambda _: range(8))
+    pool = make_pool(FragileRuntime(), actors=3)
+    assert pool._pool._args[1].threads == 2
+    assert pool._pool._placement["env"]["OMP_NUM_THREADS"] == "2"

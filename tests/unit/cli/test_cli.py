@@ -1,0 +1,92 @@
+"""The command line: instant help, overrides anywhere, errors as one block with an exit code."""
+
+import subprocess
+import sys
+from types import SimpleNamespace
+
+import pytest
+
+from agrl import cli
+from agrl.errors import ConfigError
+
+
+def run_main(monkeypatch, action, argv=("probe",)):
+    """``cli.main`` with one command, ``probe``, that does ``action(args)``."""
+
+    def register(subparsers):
+        subparsers.add_parser("probe").add_argument("overrides", nargs="*")
+
+    probe = SimpleNamespace(register=register, run=action)
+    monkeypatch.setattr(cli, "load_commands", lambda: {"probe": probe})
+    return cli.main(list(argv))
+
+
+def fail(error):
+    def action(args):
+        raise error
+
+    return action
+
+
+@pytest.mark.parametrize("command", [(), *((name,) for name in cli.COMMANDS)])
+def test_every_command_explains_itself(command, capsys):
+    with pytest.raises(SystemExit) as stop:
+        cli.main([*command, "--help"])
+    assert stop.value.code == 0
+    assert "agrl" in capsys.readouterr().out
+
+
+def test_help_imports_nothing_heavy():
+    heavy = ("torch", "transformers", "vllm", "ray", "deepspeed", "matplotlib", "numpy", "pyarrow", "hydra")
+    code = f"import sys; from agrl import cli; cli.build_parser(cli.load_commands()); print(*[m for m in {heavy!r} if m in sys.modules])"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout.split() == []
+
+
+@pytest.mark.parametrize("argv", ["a=1 --debug b=2", "--debug a=1 b=2", "a=1 b=2 --debug"])
+def test_overrides_may_stand_anywhere(monkeypatch, argv):
+    seen = []
+    assert run_main(monkeypatch, lambda args: seen.append(args) or 0, ["probe", *argv.split()]) == 0
+    assert (seen[0].overrides, seen[0].debug) == (["a=1", "b=2"], True)
+
+
+def test_debug_before_the_command(monkeypatch):
+    seen = []
+    run_main(monkeypatch, lambda args: seen.append(args.debug) or 0, ["--debug", "probe"])
+    run_main(monkeypatch, lambda args: seen.append(args.debug) or 0, ["probe"])
+    assert seen == [True, False]
+
+
+def test_an_unknown_option_is_refused_by_name(monkeypatch, capsys):
+    with pytest.raises(SystemExit) as stop:
+        run_main(monkeypatch, lambda args: 0, ["probe", "--nonsense=3"])
+    assert stop.value.code == 2
+    assert "--nonsense=3" in capsys.readouterr().err
+
+
+def test_an_error_is_one_block_without_a_trace(monkeypatch, capsys):
+    assert run_main(monkeypatch, fail(ConfigError("trainer.stps: no such key", "did you mean steps?"))) == 1
+    shown = capsys.readouterr().err
+    assert "Config error" in shown and "trainer.stps" in shown and "did you mean steps?" in shown
+    assert "Traceback" not in shown
+
+
+def test_debug_shows_the_trace(monkeypatch, capsys):
+    assert run_main(monkeypatch, fail(ConfigError("wrong")), ["probe", "--debug"]) == 1
+    assert "Traceback" in capsys.readouterr().err
+
+
+def test_an_unexpected_error_says_how_to_see_more(monkeypatch, capsys):
+    assert run_main(monkeypatch, fail(KeyError("x"))) == 1
+    shown = capsys.readouterr().err
+    assert "KeyError" in shown and "--debug" in shown and "Traceback" not in shown
+
+
+def test_interrupting_is_not_an_error_report(monkeypatch, capsys):
+    assert run_main(monkeypatch, fail(KeyboardInterrupt())) == 130
+    assert "Interrupted" in capsys.readouterr().err
+
+
+def test_no_command_prints_the_help(capsys):
+    assert cli.main([]) == 2
+    assert "agrl demo" in capsys.readouterr().out

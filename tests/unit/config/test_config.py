@@ -1,0 +1,83 @@
+"""What the configuration accepts, and how it refuses the rest: by name, before anything starts."""
+
+from pathlib import Path
+
+import pytest
+
+from agrl.config import document
+from agrl.config.compose import load_config, resumed_config, to_yaml
+from agrl.config.schema import RewardMode
+from agrl.errors import ConfigError
+from agrl.relevance.records import Order
+
+ROOT = Path(__file__).parents[3]
+TINY = ["experiment=agrl_tiny"]
+
+
+def test_overrides_and_groups_reach_the_typed_config():
+    config = load_config([*TINY, "trainer.steps=7", "algorithm=grpo", "task.order=respond_then_think"])
+    assert config.trainer.steps == 7
+    assert config.reward.mode is RewardMode.sparse
+    assert config.guidance.enabled is False
+    assert config.task.order is Order.respond_then_think
+
+
+@pytest.mark.parametrize("experiment", sorted(p.stem for p in (ROOT / "conf" / "experiment").glob("*.yaml")))
+@pytest.mark.parametrize("algorithm", sorted(p.stem for p in (ROOT / "conf" / "algorithm").glob("*.yaml")))
+def test_every_shipped_experiment_and_algorithm_is_valid(experiment, algorithm):
+    assert load_config([f"experiment={experiment}", f"algorithm={algorithm}"]).run
+
+
+@pytest.mark.parametrize(
+    ("overrides", "named"),
+    [
+        (["trainer.stepz=3"], "trainer.stepz"),
+        (["trainer.steps=many"], "trainer.steps"),
+        (["trainer.steps=0"], "trainer.steps"),
+        (["reward.mode=magic"], "reward.mode"),
+        (["learner.schedule=zigzag"], "learner.schedule"),
+        (["guidance.tau=1.5"], "guidance.tau"),
+        (["learner.kl_coef=-1"], "learner.kl_coef"),
+        (["model.dtype=int4"], "model.dtype"),
+        (["learner.zero_stage=4"], "learner.zero_stage"),
+        (["trainer.rollouts_per_prompt=1"], "trainer.rollouts_per_prompt"),
+        (["learner.optimizer_steps_per_batch=5"], "learner.optimizer_steps_per_batch"),
+        (["learner.micro_batch_tokens=100"], "learner.micro_batch_tokens"),
+        (["guidance.replace=8"], "guidance.replace"),
+        (["sft.batch_size=1", "learner.ranks=2"], "sft.batch_size"),
+        (["trainer.prompts_per_step=2", "trainer.rollouts_per_prompt=2", "learner.ranks=3"], "learner.ranks"),
+        (["ray=inline", "learner.ranks=2"], "learner.ranks"),
+        (["ray=inline", "rollout.actors=2"], "rollout.actors"),
+        (["ray=inline", "ray.address=auto"], "ray.address"),
+        (["experiment=nothing"], "experiment/nothing"),
+    ],
+)
+def test_what_cannot_work_is_refused_by_name(overrides, named):
+    with pytest.raises(ConfigError, match=named.replace(".", r"\.")) as refused:
+        load_config(overrides if overrides[0].startswith("experiment") else [*TINY, *overrides])
+    assert "Traceback" not in str(refused.value)
+
+
+def test_a_missing_model_is_named():
+    with pytest.raises(ConfigError, match=r"model\.path is missing"):
+        load_config([])
+
+
+def test_a_saved_config_is_read_back_and_can_be_changed(tmp_path):
+    config = load_config([*TINY, f"run={tmp_path}", "learner.lr=3e-5"])
+    (tmp_path / "config.yaml").write_text(to_yaml(config))
+    assert resumed_config(tmp_path) == config
+    assert resumed_config(tmp_path, ["trainer.steps=99"]).trainer.steps == 99
+    with pytest.raises(ConfigError, match=r"trainer\.stepz"):
+        resumed_config(tmp_path, ["trainer.stepz=99"])
+
+
+def test_resuming_what_is_not_a_run_is_refused(tmp_path):
+    with pytest.raises(ConfigError, match=r"config\.yaml does not exist"):
+        resumed_config(tmp_path)
+
+
+def test_the_page_lists_every_key_as_it_is():
+    page = (ROOT / "docs" / "configuration.md").read_text()
+    assert document.key_tables().strip() in page, "run: python -m agrl.config.document"
+    assert "|  |" not in document.key_tables(), "a key of the schema has no comment"

@@ -1,0 +1,82 @@
+"""Response log-probabilities against the plain way: whole logits, one sequence at a time."""
+
+import numpy as np
+import pytest
+import torch
+
+from agrl.models import logprobs as module
+from agrl.models.build import TinyShape, load_model, make_tiny_model
+from agrl.models.logprobs import PolicyModel, pad_batch
+from agrl.models.tokens import decode_response, encode_prompt, encode_response, load_tokenizer
+from agrl.relevance.prompt import Messages
+
+TEXTS = [f"search: red grinder {i}\ntitle: crimson mill {i}\n" for i in range(50)]
+
+
+@pytest.fixture(scope="module", params=[True, False], ids=["tied", "untied"])
+def model_path(request, tmp_path_factory):
+    path = tmp_path_factory.mktemp("model")
+    shape = TinyShape(
+        vocab_size=300, hidden_size=32, layers=2, heads=4, kv_heads=2, intermediate_size=64, tied=request.param
+    )
+    make_tiny_model(path, TEXTS, shape, seed=1)
+    return str(path)
+
+
+def some_sequences(seed=0, n=6):
+    generator = np.random.default_rng(seed)
+    draw = lambda low, high: generator.integers(2, 290, generator.integers(low, high)).astype(np.int32)  # noqa: E731
+    return [draw(1, 12) for _ in range(n)], [draw(1, 9) for _ in range(n)]
+
+
+def literal(lm, prompt, response, temperature):
+    ids = torch.from_numpy(np.concatenate([prompt, response]).astype(np.int64))[None]
+    logits = lm(input_ids=ids).logits[0, len(prompt) - 1 : -1].float() / temperature
+    return logits.log_softmax(-1).gather(-1, ids[0, len(prompt) :, None])[:, 0]
+
+
+@pytest.mark.parametrize("temperature", [1.0, 0.7])
+def test_padded_logprobs_equal_one_at_a_time(model_path, temperature):
+    lm = load_model(model_path, "float32").eval()
+    prompts, responses = some_sequences()
+    found, entropy = PolicyModel(lm)(pad_batch(prompts, responses), temperature)
+    expected = torch.cat([literal(lm, p, r, temperature) for p, r in zip(prompts, responses, strict=True)])
+    torch.testing.assert_close(found, expected, rtol=1e-4, atol=1e-5)
+    assert (entropy > 0).all() and len(entropy) == len(found)
+
+
+def test_chunks_change_neither_values_nor_gradients(model_path, monkeypatch):
+    prompts, responses = some_sequences(1)
+    results = []
+    for limit in (1 << 25, 700):
+        monkeypatch.setattr(module, "LOGIT_ELEMENTS", limit)
+        lm = load_model(model_path, "float32").train()
+        found, _ = PolicyModel(lm)(pad_batch(prompts, responses))
+        found.square().sum().backward()
+        results.append((found.detach(), [p.grad for p in lm.parameters()]))
+    (whole, whole_gradients), (chunked, chunked_gradients) = results
+    torch.testing.assert_close(chunked, whole)
+    for a, b in zip(chunked_gradients, whole_gradients, strict=True):
+        torch.testing.assert_close(a, b, rtol=1e-3, atol=2e-5)  # float32 sums in another order
+
+
+def test_text_survives_the_tokenizer(model_path):
+    tokenizer = load_tokenizer(model_path)
+    text = "Query: grinder; not electric\nTier: 2  ünïcode"
+    ids = encode_response(tokenizer, text)
+    assert ids[-1] == tokenizer.eos_token_id
+    assert decode_response(tokenizer, ids) == text
+
+
+def test_prompts_use_the_chat_template_where_there_is_one(model_path):
+    tokenizer = load_tokenizer(model_path)
+    plain = tokenizer.decode(encode_prompt(tokenizer, Messages("rules", "search: x")))
+    assert plain == "rules\nsearch: x\n"
+    tokenizer.chat_template = (
+        "{% for m in messages %}[{{ m.role }}] {{ m.content }}{% endfor %}{% if add_generation_prompt %}[go]{% endif %}"
+    )
+    try:
+        templated = tokenizer.decode(encode_prompt(tokenizer, Messages("rules", "search: x")))
+    finally:
+        tokenizer.chat_template = None
+    assert templated == "[system] rules[user] search: x[go]"
