@@ -38,7 +38,10 @@ def test_every_command_explains_itself(command, capsys):
 
 def test_help_imports_nothing_heavy():
     heavy = ("torch", "transformers", "vllm", "ray", "deepspeed", "matplotlib", "numpy", "pyarrow", "hydra")
-    code = f"import sys; from agrl import cli; cli.build_parser(cli.load_commands()); print(*[m for m in {heavy!r} if m in sys.modules])"
+    code = (
+        "import sys; from agrl import cli; cli.build_parser(cli.load_commands()); "
+        f"print(*[name for name in {heavy!r} if name in sys.modules])"
+    )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout.split() == []
 

@@ -145,7 +145,7 @@ def test_tables_take_their_numbers_from_the_evaluations(run_dir):
     changes = {change.name: change for change in headline(run, "balanced")}
     assert (changes["Macro-F1"].before, changes["Macro-F1"].after) == (before["macro_f1"], after["macro_f1"])
     assert changes["Verdict: category"].after == after["verdict_accuracy"]["category"]
-    assert [label for label, _ in tiers(run, "balanced")][0] == "4 Excellent"
+    assert next(label for label, _ in tiers(run, "balanced")) == "4 Excellent"
     assert dict((name, n) for name, n, _ in segments(run, "balanced")) == {
         k: v["n"] for k, v in after["segments"].items()
     }

@@ -56,7 +56,7 @@ def test_resume_cuts_the_abandoned_steps_of_its_phase_alone(tmp_path):
 def test_a_broken_line_is_named(tmp_path):
     path = tmp_path / "metrics.jsonl"
     path.write_text('{"step": 0}\nnonsense\n{"step": 2}\n')
-    with pytest.raises(DataError, match="metrics.jsonl, line 2"):
+    with pytest.raises(DataError, match=r"metrics\.jsonl, line 2"):
         rows(path)
 
 
