@@ -51,7 +51,8 @@ class RolloutPool:
             env=settings.environment(),
         )
         self._timeout_s, self._inline = timeout_s, runtime.mode == "inline"
-        self._version, self._weights = 0, ()
+        self._version = 0
+        self._weights: tuple[Pending, ...] | None = None  # of the last broadcast
 
     def ready(self) -> None:
         """Wait until every engine is loaded. Raises ModelError, ConfigError or ActorError."""
@@ -118,7 +119,7 @@ class RolloutPool:
         """A new actor in place of a lost one, with the current weights."""
         while True:
             service = self._pool.replace(index, cause)
-            if not self._weights:
+            if self._weights is None:  # it has just loaded the model's folder, as the others did
                 return
             try:
                 loading = service.call("load_weights", self._version, *self._weights)

@@ -8,25 +8,27 @@ from typing import Any
 import numpy as np
 
 from actors.engine import Generation, GenerationRequest, Sampled, SamplingSettings
-from actors.inline_service import InlineService
-from actors.service import Runtime, Service, ServiceDied
+from actors.inline_service import InlinePending, InlineService
+from actors.service import Pending, Runtime, Service, ServiceDied
 
 
 class FragileRuntime(Runtime):
-    """Inline, but ``on_start(name, life, service)`` sees every service that is started; ``life`` counts from 0 a name."""
+    """Inline, but healed like Ray; ``on_start(name, life, service)`` sees each start, lives counted from 0 a name."""
 
     def __init__(self, on_start: Callable[[str, int, Service], None] = lambda *_: None) -> None:
         super().__init__("inline")
-        self.mode = "local"  # so that the pools heal, as they do with Ray
+        self.mode = "local"  # inline, the pools would not heal
         self.lives: dict[str, int] = {}
         self._on_start = on_start
 
     def start(self, cls: type, name: str, *args: Any, log_file: Any = None, **placement: Any) -> Service:
         life = self.lives[name] = self.lives.get(name, -1) + 1
         service = InlineService(cls, name, args, {})
-        service.ready().result()._service = service  # lets the object end its own process
         self._on_start(name, life, service)
         return service
+
+    def put(self, value: Any) -> Pending:
+        return InlinePending(value)
 
 
 class EchoEngine:
