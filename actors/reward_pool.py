@@ -11,9 +11,8 @@ from pathlib import Path
 from actors.pool import ServicePool
 from actors.scoring import RewardWorker, Scorable
 from actors.service import Pending, Runtime, ServiceDied, wait_any
-from agrl.config.schema import RewardMode
 from agrl.errors import AgrlError, RewardError
-from agrl.relevance.records import Order, Score
+from agrl.relevance.records import Order, RewardMode, Score
 from agrl.relevance.reward import invalid_score
 from agrl.relevance.rulebook import read_rulebook
 

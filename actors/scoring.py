@@ -4,8 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from agrl.config.schema import RewardMode
-from agrl.relevance.records import Example, Order, Score
+from agrl.relevance.records import Example, Order, RewardMode, Score
 from agrl.relevance.reward import Scorer
 from agrl.relevance.rulebook import read_rulebook
 

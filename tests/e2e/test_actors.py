@@ -1,0 +1,262 @@
+"""Rollout and reward actors for real: Ray, vLLM and a tiny random model."""
+
+from __future__ import annotations
+
+import os
+import signal
+import time
+
+import numpy as np
+import pytest
+import torch
+from transformers import AutoModelForCausalLM
+
+from actors.engine import EngineSettings, GenerationRequest, RolloutEngine, SamplingSettings
+from actors.reward_pool import RewardPool
+from actors.rollout_pool import RolloutPool
+from actors.service import Runtime
+from agrl.errors import DataError, ModelError, WeightSyncError
+from agrl.models.build import TinyShape, make_tiny_model
+from agrl.models.tokens import decode_response, load_tokenizer
+from agrl.models.weights import buckets
+from agrl.relevance.records import Example, Judgement, Order, Product, RewardMode
+from agrl.relevance.response import render_response
+from agrl.relevance.rulebook import load_rulebook
+from tests.e2e.slow_worker import SlowWorker
+
+TOLERANCE = 1e-4  # nats, fp32
+SETTINGS = EngineSettings(dtype="float32", kv_cache_gib=0.05, max_model_len=256, max_concurrent=64)
+SHAPE = {"vocab_size": 300, "hidden_size": 64, "layers": 2, "heads": 2, "kv_heads": 1, "intermediate_size": 128}
+BOOK = load_rulebook("relevance")
+ORDER = Order.think_then_respond
+
+
+class ProbedEngine(RolloutEngine):
+    """With a way to try new weights while requests are running."""
+
+    def load_during_generation(self, requests, *weights) -> str:
+        running = self.generate(requests, SamplingSettings(max_tokens=200))
+        next(running)
+        try:
+            self.load_weights(9, *weights)
+        except WeightSyncError as error:
+            return str(error)
+        finally:
+            running.close()
+        return ""
+
+
+@pytest.fixture(scope="module")
+def runtime():
+    runtime = Runtime("local")
+    yield runtime
+    runtime.shutdown()
+
+
+@pytest.fixture(scope="module")
+def models(tmp_path_factory):
+    """Folders of a tied and an untied model, with weights large enough that a wrong one shows."""
+    folders = {}
+    for tied in (True, False):
+        folder = tmp_path_factory.mktemp("models") / f"tied-{tied}"
+        make_tiny_model(folder, ["a steel coffee grinder, not electric; red"] * 3, TinyShape(tied=tied, **SHAPE))
+        model = AutoModelForCausalLM.from_pretrained(folder, dtype=torch.float32)
+        disturb(model, 0.1).save_pretrained(folder)
+        folders[tied] = str(folder)
+    return folders
+
+
+def make_pool(runtime, model: str, log_dir, actors: int = 1, engine: type = RolloutEngine) -> RolloutPool:
+    pool = RolloutPool(
+        runtime, model, SETTINGS, actors=actors, restarts=2, timeout_s=120, log_dir=log_dir, engine=engine
+    )
+    pool.ready()
+    return pool
+
+
+@pytest.fixture(scope="module")
+def tied_pool(runtime, models, tmp_path_factory):
+    pool = make_pool(runtime, models[True], tmp_path_factory.mktemp("logs"), actors=2)
+    yield pool
+    pool.close()
+
+
+def disturb(model, scale: float):
+    generator = torch.Generator().manual_seed(1)
+    with torch.no_grad():
+        for parameter in model.parameters():
+            parameter.add_(torch.randn(parameter.shape, generator=generator) * scale)
+    return model
+
+
+def packed(runtime, model) -> list:
+    """The model's weights, pending, in several buckets."""
+    return [runtime.put(bucket) for bucket in buckets(model.named_parameters(), bucket_bytes=100_000)]
+
+
+def requests(count: int, n: int = 1, length: int = 70) -> list[GenerationRequest]:
+    """Prompts longer than two blocks of the prefix cache, so that a stale one would show."""
+    random = np.random.default_rng(0)
+    prompts = random.integers(2, 256, (count, length)).astype(np.int32)
+    return [GenerationRequest(f"r{i}", prompt, n, seed=i) for i, prompt in enumerate(prompts)]
+
+
+@torch.no_grad()
+def largest_gap(model, asked: list[GenerationRequest], generations, temperature: float) -> float:
+    """Largest difference between the engine's log-probabilities and the Hugging Face model's, nats."""
+    prompts = {request.request_id: request.prompt_ids for request in asked}
+    gaps = []
+    for generation in generations:
+        prompt = prompts[generation.request_id]
+        for sample in generation.samples:
+            ids = torch.tensor(np.concatenate([prompt, sample.ids]), dtype=torch.long)[None]
+            logits = model(ids).logits[0, len(prompt) - 1 : -1] / temperature
+            expected = logits.log_softmax(-1).gather(1, ids[0, len(prompt) :, None])[:, 0].numpy()
+            gaps.append(np.abs(expected - sample.logprobs).max())
+    return float(max(gaps))
+
+
+def generate(pool: RolloutPool, asked, sampling) -> list:
+    return [generation for generation, _ in pool.generate(asked, sampling)]
+
+
+def check_before_and_after_new_weights(runtime, pool: RolloutPool, folder: str, version: int) -> None:
+    model = AutoModelForCausalLM.from_pretrained(folder, dtype=torch.float32)
+    asked, sampling = requests(6, n=3), SamplingSettings(temperature=1.3, max_tokens=24)
+    generations = generate(pool, asked, sampling)
+    assert sorted(g.request_id for g in generations) == [f"r{i}" for i in range(6)]
+    assert largest_gap(model, asked, generations, 1.3) < TOLERANCE
+    old = disturb(AutoModelForCausalLM.from_pretrained(folder, dtype=torch.float32), 0.0)
+    for step in (1, 2):
+        disturb(model, 0.05)
+        pool.broadcast(version + step, *packed(runtime, model))
+        generations = generate(pool, asked, sampling)
+        assert {g.version for g in generations} == {version + step}
+        assert largest_gap(model, asked, generations, 1.3) < TOLERANCE
+        assert largest_gap(old, asked, generations, 1.3) > 100 * TOLERANCE  # the new weights do differ
+
+
+def test_rollout_logprobs_are_the_models_before_and_after_new_weights_tied(runtime, models, tied_pool):
+    check_before_and_after_new_weights(runtime, tied_pool, models[True], version=0)
+
+
+def test_samples_are_whole_and_can_be_repeated(models, tied_pool):
+    asked, sampling = requests(16, n=2), SamplingSettings(max_tokens=120)
+    first, again = generate(tied_pool, asked, sampling), generate(tied_pool, asked, sampling)
+    tokenizer = load_tokenizer(models[True])
+    stopped = 0
+    by_id = {generation.request_id: generation for generation in again}
+    for generation in first:
+        assert len(generation.samples) == 2
+        assert not np.array_equal(generation.samples[0].ids, generation.samples[1].ids)
+        for sample, repeated in zip(generation.samples, by_id[generation.request_id].samples, strict=True):
+            np.testing.assert_array_equal(sample.ids, repeated.ids)
+            assert sample.ids.dtype == np.int32 and sample.logprobs.dtype == np.float32
+            assert sample.text == decode_response(tokenizer, sample.ids.tolist())
+            assert (sample.ids[-1] == tokenizer.eos_token_id) == (sample.finish_reason == "stop")
+            assert tokenizer.eos_token not in sample.text
+            assert sample.finish_reason == "stop" or len(sample.ids) == 120
+            stopped += sample.finish_reason == "stop"
+    assert stopped
+
+
+def test_more_prompt_tokens_than_one_batch_holds(tied_pool):
+    asked = requests(270, length=70)  # 9,450 tokens an actor: vLLM on a CPU fails where it splits a seeded prompt
+    generations = generate(tied_pool, asked, SamplingSettings(max_tokens=2, logprobs=False))
+    assert len(generations) == 270
+    assert all(len(generation.samples[0].logprobs) == 0 for generation in generations)
+
+
+def test_temperature_zero_takes_the_likeliest_token(runtime, models, tied_pool):
+    model = AutoModelForCausalLM.from_pretrained(models[True], dtype=torch.float32)
+    tied_pool.broadcast(7, *packed(runtime, model))
+    asked = requests(2)
+    for generation in generate(tied_pool, asked, SamplingSettings(temperature=0.0, max_tokens=1)):
+        prompt = next(r.prompt_ids for r in asked if r.request_id == generation.request_id)
+        likeliest = model(torch.tensor(prompt, dtype=torch.long)[None]).logits[0, -1].argmax()
+        assert generation.samples[0].ids.tolist() == [int(likeliest)]
+
+
+def test_a_prompt_without_room_for_a_response_is_named(tied_pool):
+    with pytest.raises(DataError, match="request r0: its prompt has 256 tokens"):
+        generate(tied_pool, requests(1, length=256), SamplingSettings())
+
+
+def test_missing_weights_are_refused_by_name(runtime, models, tied_pool):
+    model = AutoModelForCausalLM.from_pretrained(models[True], dtype=torch.float32)
+    with pytest.raises(WeightSyncError, match=r"weights of version 8: \d+ are missing"):
+        tied_pool.broadcast(8, *packed(runtime, model)[1:])
+
+
+def test_a_rollout_actor_killed_while_it_generates_is_replaced_with_current_weights(runtime, models, tied_pool):
+    model = disturb(AutoModelForCausalLM.from_pretrained(models[True], dtype=torch.float32), 0.07)
+    tied_pool.broadcast(20, *packed(runtime, model))
+    pids = [info["pid"] for info in tied_pool.info()]
+    asked, generations = requests(32), []
+    for generation, actor in tied_pool.generate(asked, SamplingSettings(max_tokens=180)):
+        if not generations:
+            os.kill(pids[1 - actor], signal.SIGKILL)
+        generations.append(generation)
+    assert sorted(g.request_id for g in generations) == sorted(r.request_id for r in asked)
+    assert {g.version for g in generations} == {20}
+    assert largest_gap(model, asked, generations, 1.0) < TOLERANCE
+    assert tied_pool.metrics() == {"actors/rollout_restarts": 1.0}
+    assert [info["version"] for info in tied_pool.info()] == [20, 20]
+
+
+def test_untied_model_and_weights_while_requests_run(runtime, models, tmp_path):
+    pool = make_pool(runtime, models[False], tmp_path, engine=ProbedEngine)
+    try:
+        check_before_and_after_new_weights(runtime, pool, models[False], version=0)
+        model = AutoModelForCausalLM.from_pretrained(models[False], dtype=torch.float32)
+        service = pool._pool.services[0]
+        refusal = service.call("load_during_generation", requests(12), *packed(runtime, model)).result(60.0)
+        assert "the prefix cache could not be reset" in refusal
+        pool.broadcast(30, *packed(runtime, model))  # what was running has been dropped
+        assert largest_gap(model, requests(2), generate(pool, requests(2), SamplingSettings(max_tokens=9)), 1.0) < 1e-4
+    finally:
+        pool.close()
+
+
+def test_a_model_that_cannot_be_loaded_is_named(runtime, tmp_path):
+    with pytest.raises(ModelError, match="nowhere"):
+        make_pool(runtime, str(tmp_path / "nowhere"), tmp_path)
+
+
+EXAMPLE = Example("e1", "grinder", Product("steel grinder"), 4, {"category": "same", "attributes": "met"})
+RIGHT = render_response(BOOK, Judgement(4, dict(EXAMPLE.verdicts), {"query": "grinder", "product": "grinder"}), ORDER)
+
+
+def reward_pool(runtime, tmp_path, **options) -> RewardPool:
+    pool = RewardPool(
+        runtime, BOOK.source, ORDER, RewardMode.rules, actors=2, log_dir=tmp_path, worker=SlowWorker, **options
+    )
+    pool.ready()
+    return pool
+
+
+def test_a_reward_actor_killed_at_work_loses_nothing(runtime, tmp_path):
+    pool = reward_pool(runtime, tmp_path)
+    pid = pool._pool.services[0].call("pid").result()
+    tickets = [pool.submit([(EXAMPLE, RIGHT, "stop"), (EXAMPLE, f"no idea {i}", "stop")]) for i in range(12)]
+    time.sleep(0.15)
+    os.kill(pid, signal.SIGKILL)
+    scores = [pool.collect(ticket) for ticket in tickets]
+    assert all([s.correct for s in part] == [True, False] and all(s.valid for s in part) for part in scores)
+    assert pool.metrics() == {"actors/reward_restarts": 1.0, "reward/timeouts": 0.0}
+    pool.close()
+
+
+def test_a_hanging_scorer_makes_its_own_scores_invalid_and_no_others(runtime, tmp_path):
+    pool = reward_pool(runtime, tmp_path, timeout_s=1.0, restarts=0)
+    texts = [RIGHT, "hang", RIGHT, RIGHT, "hang", RIGHT, RIGHT, RIGHT]
+    tickets = [pool.submit([(EXAMPLE, text, "stop")] * 2) for text in texts]
+    for text, ticket in zip(texts, tickets, strict=True):
+        for score in pool.collect(ticket):
+            assert score.valid == (text != "hang")
+            if text == "hang":
+                assert np.isnan(score.total) and score.failure == "timeout"
+                assert {component.reason for component in score.components.values()} == {"timeout"}
+                assert set(score.components) == set(BOOK.components)
+    assert pool.metrics()["reward/timeouts"] == 4.0
+    pool.close()

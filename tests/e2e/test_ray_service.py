@@ -1,0 +1,112 @@
+"""Services on a real Ray: the promises of ``actors.service`` across processes."""
+
+from __future__ import annotations
+
+import os
+import signal
+import time
+
+import pytest
+
+from actors.service import Runtime, ServiceDied, wait_any
+from agrl.errors import ActorError, DataError
+
+
+class Worker:
+    def __init__(self, start: int = 0) -> None:
+        if start < 0:
+            raise DataError("start is negative", hint="count up")
+        self.value = start
+        print("built with", os.environ.get("AGRL_TEST_VARIABLE"), flush=True)
+
+    def add(self, amount: int) -> int:
+        self.value += amount
+        return self.value
+
+    def pid(self) -> int:
+        return os.getpid()
+
+    def sleep(self, seconds: float) -> None:
+        time.sleep(seconds)
+
+    def count(self, n: int, pause: float = 0.0):
+        for i in range(n):
+            time.sleep(pause)
+            yield i
+        if n == 2:
+            raise DataError("two is too many", hint="take three")
+
+
+@pytest.fixture(scope="module")
+def runtime():
+    runtime = Runtime("local")
+    yield runtime
+    runtime.shutdown()
+
+
+def test_results_travel_between_services_and_errors_keep_type_and_hint(runtime):
+    first, second = runtime.start(Worker, "first", 1), runtime.start(Worker, "second", 10)
+    assert second.call("add", first.call("add", 4)).result() == 15
+    assert first.call("add", runtime.put(7)).result() == 12
+    with pytest.raises(DataError, match="two is too many") as caught:
+        list(pending.result() for pending in first.stream("count", 2))
+    assert caught.value.hint == "take three"
+    assert "raised in first" in caught.value.__notes__[0]
+    with pytest.raises(TimeoutError, match="first"):
+        first.call("sleep", 1.0).result(timeout=0.05)
+
+
+def test_an_error_in_the_constructor_comes_as_itself_from_every_use(runtime):
+    broken = runtime.start(Worker, "broken", -1)
+    for use in (broken.ready, lambda: broken.call("add", 1), lambda: next(broken.stream("count", 1))):
+        with pytest.raises(DataError, match="negative") as caught:
+            use().result()
+        assert caught.value.hint == "count up"
+
+
+def test_several_streams_are_served_as_their_items_arrive(runtime):
+    slow, fast = runtime.start(Worker, "slow"), runtime.start(Worker, "fast")
+    slow.ready().result(), fast.ready().result()
+    streams = {slow.stream("count", 3, 0.3): "slow", fast.stream("count", 4, 0.01): "fast"}
+    assert wait_any([slow.call("add", 1)], timeout=0.01) == []
+    seen = []
+    while streams:
+        for stream in wait_any(list(streams), timeout=10.0):
+            try:
+                seen.append((streams[stream], next(stream).result()))
+            except StopIteration:
+                del streams[stream]
+    assert [i for name, i in seen if name == "slow"] == [0, 1, 2]
+    assert [i for name, i in seen if name == "fast"] == [0, 1, 2, 3]
+    assert seen.index(("fast", 3)) < seen.index(("slow", 2))
+
+
+def test_a_process_gets_its_environment_and_writes_to_its_log(runtime, tmp_path):
+    log = tmp_path / "logs" / "worker.log"
+    worker = runtime.start(Worker, "worker", env={"AGRL_TEST_VARIABLE": "given"}, log_file=log)
+    worker.ready().result()
+    assert "built with given" in log.read_text()
+
+
+def test_a_dead_process_is_named_with_the_end_of_its_log(runtime, tmp_path):
+    worker = runtime.start(Worker, "worker-3", log_file=tmp_path / "worker.log")
+    pid = worker.call("pid").result()
+    stream = worker.stream("count", 100, 0.05)
+    assert next(stream).result() == 0
+    os.kill(pid, signal.SIGKILL)
+    with pytest.raises(ServiceDied, match="worker-3 died") as caught:
+        list(pending.result(10.0) for pending in stream)
+    assert "built with" in caught.value.hint
+    with pytest.raises(ServiceDied, match="worker-3 died"):
+        worker.call("add", 1).result(10.0)
+
+
+def test_who_waits_for_the_result_of_a_dead_service_is_not_called_dead(runtime):
+    doomed, waiting = runtime.start(Worker, "doomed"), runtime.start(Worker, "waiting")
+    doomed.ready().result(), waiting.ready().result()
+    pending = waiting.call("add", doomed.call("sleep", 60.0))
+    doomed.kill()
+    with pytest.raises(ActorError, match="waiting was to work on the result of another actor") as caught:
+        pending.result(10.0)
+    assert not isinstance(caught.value, ServiceDied)
+    assert waiting.call("add", 1).result() == 1
