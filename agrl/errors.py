@@ -1,4 +1,4 @@
-"""The errors a user can meet. Each message names what is wrong and says what to do; the command line prints only that."""
+"""The errors a user can meet. Each message names what is wrong; the hint says what to do about it."""
 
 from __future__ import annotations
 

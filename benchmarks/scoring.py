@@ -14,9 +14,8 @@ import platform
 import random
 import time
 
-from agrl.config.schema import RewardMode
 from agrl.relevance.parse import parse
-from agrl.relevance.records import TIERS, Example, Judgement, Order, Product
+from agrl.relevance.records import TIERS, Example, Judgement, Order, Product, RewardMode
 from agrl.relevance.response import render_response
 from agrl.relevance.reward import Scorer
 from agrl.relevance.rulebook import load_rulebook

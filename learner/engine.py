@@ -86,7 +86,7 @@ class TrainingEngine:
         return self.engine(batch.to(self.device), temperature)
 
     def backward(self, loss: torch.Tensor) -> None:
-        """Accumulate the gradients of a scalar. DeepSpeed averages over ranks at ``step``; scale by ``world`` for a sum."""
+        """Accumulate the gradients of a scalar. ``step`` averages over ranks; scale by ``world`` for a sum."""
         self.engine.backward(loss)
 
     def step(self, lr: float) -> float:

@@ -45,8 +45,8 @@ class SyncGap:
             if tokens and not total / tokens <= tolerance:
                 raise WeightSyncError(
                     f"rollout actor {actor} does not sample from weight version {version} as it claims: its token "
-                    f"log-probabilities differ from the learner's by {total / tokens:.2e} nats on average over {tokens} "
-                    f"tokens, more than sync.max_mean_gap={tolerance:g}",
+                    f"log-probabilities differ from the learner's by {total / tokens:.2e} nats on average over "
+                    f"{tokens} tokens, more than sync.max_mean_gap={tolerance:g}",
                     hint="a broadcast was skipped, incomplete or loaded wrongly; if the two engines merely compute in "
                     "low precision, raise sync.max_mean_gap (about 0.05 suits bfloat16)",
                 )

@@ -7,6 +7,7 @@ micro-batch size, the accumulation and the data-parallel size are.
 from __future__ import annotations
 
 from dataclasses import dataclass
+from itertools import pairwise
 
 import numpy as np
 
@@ -57,7 +58,7 @@ def plan_minibatches(
     """
     bounds = np.linspace(0, len(sequences), min(optimizer_steps, len(sequences)) + 1).astype(int)
     plans = []
-    for begin, end in zip(bounds[:-1], bounds[1:], strict=True):
+    for begin, end in pairwise(bounds):
         by_length = sorted(range(begin, end), key=lambda i: (-sequences[i].length, i))
         micro = [_fill(by_length[rank::ranks], sequences, micro_batch_tokens) for rank in range(ranks)]
         most = max(len(m) for m in micro)

@@ -6,9 +6,59 @@ from agrl.algorithms.schedule import SCHEDULES
 from agrl.config.schema import Config, RayMode
 from agrl.errors import ConfigError
 
-POSITIVE = ["task.max_prompt_tokens", "task.max_response_tokens", "rollout.actors", "rollout.max_concurrent", "rollout.tensor_parallel", "rollout.timeout_s", "rollout.kv_cache_gib", "reward.actors", "reward.timeout_s", "guidance.hinted_rollouts", "guidance.first_hint_level", "guidance.gamma", "learner.ranks", "learner.lr", "learner.max_grad_norm", "learner.optimizer_steps_per_batch", "learner.micro_batch_tokens", "learner.timeout_s", "trainer.steps", "trainer.prompts_per_step", "trainer.keep_checkpoints", "sft.steps", "sft.batch_size", "sft.lr", "rollout.temperature", "sync.max_mean_gap", "replay.ema"]
-SHARES = ["replay.floor", "replay.ema", "guidance.tau", "guidance.max_share", "guidance.mastered", "rollout.gpu_memory_utilization"]
-NOT_NEGATIVE = ["rollout.restarts", "reward.restarts", "guidance.warmup_steps", "guidance.replace", "learner.kl_coef", "learner.importance_cap", "learner.weight_decay", "learner.warmup_steps", "sft.warmup_steps", "trainer.evaluate_every", "trainer.checkpoint_every", "trainer.samples_per_step", "trainer.seed", "data.max_evaluation"]
+POSITIVE = (
+    "task.max_prompt_tokens",
+    "task.max_response_tokens",
+    "rollout.actors",
+    "rollout.max_concurrent",
+    "rollout.tensor_parallel",
+    "rollout.timeout_s",
+    "rollout.kv_cache_gib",
+    "reward.actors",
+    "reward.timeout_s",
+    "guidance.hinted_rollouts",
+    "guidance.first_hint_level",
+    "guidance.gamma",
+    "learner.ranks",
+    "learner.lr",
+    "learner.max_grad_norm",
+    "learner.optimizer_steps_per_batch",
+    "learner.micro_batch_tokens",
+    "learner.timeout_s",
+    "trainer.steps",
+    "trainer.prompts_per_step",
+    "trainer.keep_checkpoints",
+    "sft.steps",
+    "sft.batch_size",
+    "sft.lr",
+    "rollout.temperature",
+    "sync.max_mean_gap",
+    "replay.ema",
+)
+SHARES = (
+    "replay.floor",
+    "replay.ema",
+    "guidance.tau",
+    "guidance.max_share",
+    "guidance.mastered",
+    "rollout.gpu_memory_utilization",
+)
+NOT_NEGATIVE = (
+    "rollout.restarts",
+    "reward.restarts",
+    "guidance.warmup_steps",
+    "guidance.replace",
+    "learner.kl_coef",
+    "learner.importance_cap",
+    "learner.weight_decay",
+    "learner.warmup_steps",
+    "sft.warmup_steps",
+    "trainer.evaluate_every",
+    "trainer.checkpoint_every",
+    "trainer.samples_per_step",
+    "trainer.seed",
+    "data.max_evaluation",
+)
 
 
 def check(config: Config) -> None:

@@ -1,7 +1,7 @@
 """The typed configuration: every key there is, its type, its default and its meaning.
 
-YAML files under ``conf/`` and ``key=value`` arguments are merged into these classes, so an unknown key or a wrong type is
-refused by name. Combinations that are well typed but impossible are refused by ``agrl.config.check``.
+YAML files under ``conf/`` and ``key=value`` arguments are merged into these classes, so an unknown key or a wrong type
+is refused by name. Combinations that are well typed but impossible are refused by ``agrl.config.check``.
 """
 
 from __future__ import annotations
@@ -11,13 +11,7 @@ from enum import Enum
 
 from omegaconf import MISSING
 
-from agrl.relevance.records import Order
-
-
-class RewardMode(str, Enum):
-    rules = "rules"  # weighted, gated sum of the rule book's components (RRS)
-    decomposed = "decomposed"  # every component normalised inside its group, then summed (GDPO)
-    sparse = "sparse"  # tier only: the standard GRPO baseline
+from agrl.relevance.records import Order, RewardMode
 
 
 class Sampling(str, Enum):
@@ -139,7 +133,7 @@ class LearnerConfig:
 
 @dataclass
 class SyncConfig:
-    """The check after each weight broadcast: rollout log-probabilities against the learner's, same tokens and version."""
+    """The check of weight broadcasts: rollout log-probabilities against the learner's, same tokens and version."""
 
     check: bool = True  # stop the run when a rollout actor samples from other weights than it claims
     max_mean_gap: float = 1e-3  # nats per token, averaged over an actor's tokens; about 0.05 suits bfloat16

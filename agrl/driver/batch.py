@@ -8,15 +8,14 @@ import numpy as np
 
 from agrl.algorithms.advantages import decomposed_advantages, group_advantages, whiten
 from agrl.algorithms.batch import TrainSequence
-from agrl.config.schema import RewardMode
-from agrl.relevance.records import ScoredGroup
+from agrl.relevance.records import RewardMode, ScoredGroup
 from agrl.relevance.reward import components_matrix
 
 
 def group_relative(
     groups: Sequence[ScoredGroup], mode: RewardMode, weights: dict[str, float], normalise_std: bool
 ) -> list[np.ndarray]:
-    """Advantages of every group, float64 [G] each; NaN where the score is invalid and the rollout must not be trained."""
+    """Advantages of every group, float64 [G] each; NaN where the score is invalid: such a rollout is not trained."""
     found = []
     for group in groups:
         valid = np.array([score.valid for score in group.scores], bool)

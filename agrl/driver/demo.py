@@ -29,9 +29,12 @@ def demo(out: Path, seed: int, overrides: list[str], debug: bool) -> dict[str, A
     rl, sft = _configs(out, seed, overrides)
     console = open_terminal(out / "logs" / "driver.log", debug)
     clock, began = Clock(), time.perf_counter()
-    with phase(
-        console, "Making the catalogue: queries, products, gold judgements, a teacher that does not know the rules"
-    ), clock("data"):
+    with (
+        phase(
+            console, "Making the catalogue: queries, products, gold judgements, a teacher that does not know the rules"
+        ),
+        clock("data"),
+    ):
         make_catalogue(out / "data", CatalogueSpec(seed=seed))
     with phase(console, "Making a tiny language model that knows nothing"), clock("model"):
         made = tiny_model(

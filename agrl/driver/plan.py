@@ -7,26 +7,26 @@ from agrl.config.schema import Config, RayMode
 
 def describe(config: Config, pool_size: int, too_long: int) -> list[str]:
     """Lines for the person who starts a run."""
-    t, l, g = config.trainer, config.learner, config.guidance
+    t, learner, g = config.trainer, config.learner, config.guidance
     rollouts = t.prompts_per_step * t.rollouts_per_prompt
     seen = t.steps * t.prompts_per_step
     lines = [
         f"Run     {config.run}: {t.steps} steps, {config.reward.mode.value} reward, rule book {config.task.rulebook}, "
         f"{config.task.order.value.replace('_', ' ')}",
         f"Batch   {t.prompts_per_step} prompts x {t.rollouts_per_prompt} rollouts = {rollouts} rollouts a step, "
-        f"{l.optimizer_steps_per_batch} optimizer step{'s' * (l.optimizer_steps_per_batch > 1)} of "
-        f"{rollouts // l.optimizer_steps_per_batch}, micro-batches of at most {l.micro_batch_tokens:,} tokens",
+        f"{learner.optimizer_steps_per_batch} optimizer step{'s' * (learner.optimizer_steps_per_batch > 1)} of "
+        f"{rollouts // learner.optimizer_steps_per_batch}, micro-batches of at most {learner.micro_batch_tokens:,} tokens",
         f"Pool    {pool_size:,} prompts, {config.replay.sampling.value} sampling; {seen:,} draws in all"
         + (f"; {too_long:,} prompts longer than task.max_prompt_tokens left out" if too_long else ""),
     ]
     if g.enabled:
         lines.append(
-            f"Guide   {g.source.value} answers trained as {g.semantics.value}, for groups with at most {g.tau:.1%} right, "
-            f"from step {g.warmup_steps}, up to {g.replace} a group and {g.max_share:.0%} of a step"
+            f"Guide   {g.source.value} answers trained as {g.semantics.value}, for groups with at most {g.tau:.1%} "
+            f"right, from step {g.warmup_steps}, up to {g.replace} a group and {g.max_share:.0%} of a step"
         )
     where = "in this process (no Ray)" if config.ray.mode == RayMode.inline else f"on Ray ({config.ray.mode.value})"
     lines.append(
-        f"Actors  {config.rollout.actors} rollout, {config.reward.actors} reward, 1 replay, {l.ranks} learner "
-        f"(ZeRO {l.zero_stage}), {where}"
+        f"Actors  {config.rollout.actors} rollout, {config.reward.actors} reward, 1 replay, {learner.ranks} learner "
+        f"(ZeRO {learner.zero_stage}), {where}"
     )
     return lines

@@ -9,13 +9,13 @@ from actors.engine import EngineSettings
 from actors.reward_pool import RewardPool
 from actors.rollout_pool import RolloutPool
 from actors.service import Runtime, Service
-from agrl.config.schema import Config, RewardMode
+from agrl.config.schema import Config
 from agrl.driver.learners import LearnerGroup
 from agrl.driver.prompts import PromptEncoder
 from agrl.driver.run_folder import RunFolder
 from agrl.driver.runtime import start_runtime
 from agrl.models.tokens import load_tokenizer
-from agrl.relevance.records import Example
+from agrl.relevance.records import Example, RewardMode
 from agrl.relevance.reward import Scorer
 from agrl.relevance.rulebook import RuleBook, load_rulebook
 from replay.core import ReplayCore

@@ -60,7 +60,7 @@ def refuse_stale(groups: list[ScoredGroup], version: int) -> None:
     stale = next((r for group in groups for r in group.rollouts if r.version != version), None)
     if stale is not None:
         raise WeightSyncError(
-            f"rollout actor {stale.actor} sampled from weight version {stale.version}, the learner has version {version}",
+            f"rollout actor {stale.actor} sampled from weight version {stale.version}, the learner has {version}",
             hint="a broadcast was skipped; resume from the last checkpoint",
         )
 

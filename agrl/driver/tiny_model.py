@@ -6,6 +6,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from agrl.data.files import read_examples
+from agrl.errors import ModelError
 from agrl.models.build import TinyShape, make_tiny_model
 from agrl.relevance.hints import max_hint_level, reference_judgement
 from agrl.relevance.prompt import render_prompt
@@ -18,6 +19,13 @@ def tiny_model(
     out: Path, data: str | Path, rulebook: str, style: str, shape: TinyShape | None = None, seed: int = 0
 ) -> dict[str, int]:
     """Write the model; returns its ``parameters`` and ``vocabulary``. Raises DataError, RuleBookError or ModelError."""
+    shape = shape or TinyShape()
+    if shape.hidden_size % (32 * shape.heads):
+        raise ModelError(
+            f"a hidden size of {shape.hidden_size} over {shape.heads} heads gives heads of "
+            f"{shape.hidden_size / shape.heads:g}, which vLLM cannot serve on the CPU",
+            hint="make the hidden size a multiple of 32 times the number of heads",
+        )
     book = load_rulebook(rulebook)
     return make_tiny_model(Path(out), task_texts(book, read_examples(data), style), shape, seed)
 

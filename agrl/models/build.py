@@ -1,4 +1,4 @@
-"""Small Qwen3 models with a tokenizer trained on the task's own text, for machines without a GPU; loading of any model."""
+"""Small Qwen3 models with a tokenizer trained on the task's own text; loading and saving of any model."""
 
 from __future__ import annotations
 

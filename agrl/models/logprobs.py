@@ -31,7 +31,7 @@ class PaddedBatch:
 
 
 def pad_batch(prompts: list[np.ndarray], responses: list[np.ndarray], pad_id: int = 0) -> PaddedBatch:
-    """Lay out prompts and responses (non-empty lists of int [P_i] and [T_i], at least one token each) as a PaddedBatch."""
+    """Lay out prompts and responses (lists of int [P_i] and [T_i], at least one token each) as a PaddedBatch."""
     width = max(len(p) + len(r) for p, r in zip(prompts, responses, strict=True))
     ids = np.full((len(prompts), width), pad_id, np.int64)
     rows, columns = [], []

@@ -23,8 +23,14 @@ class Order(str, Enum):
 
     think_then_respond = "think_then_respond"
     respond_then_think = "respond_then_think"
-    THINK_THEN_RESPOND = "think_then_respond"
-    RESPOND_THEN_THINK = "respond_then_think"
+
+
+class RewardMode(str, Enum):
+    """Which rewards a response earns."""
+
+    rules = "rules"  # the weighted, gated sum of the rule book's components (RRS)
+    decomposed = "decomposed"  # every component normalised inside its group, then summed (GDPO)
+    sparse = "sparse"  # the tier alone: the standard GRPO baseline
 
 
 @dataclass(frozen=True)

@@ -11,10 +11,9 @@ from collections.abc import Iterable
 
 import numpy as np
 
-from agrl.config.schema import RewardMode
 from agrl.relevance.parse import CUT_OFF, parse
 from agrl.relevance.reading import reading_supports
-from agrl.relevance.records import TIERS, Component, Example, Judgement, Order, ParseFailure, Score
+from agrl.relevance.records import TIERS, Component, Example, Judgement, Order, ParseFailure, RewardMode, Score
 from agrl.relevance.rules import CONSISTENCY, FORMAT, TIER, RuleBook
 
 RIGHT, WRONG = Component(1.0), Component(0.0)

@@ -183,8 +183,8 @@ class RuleBook:
         verdicts = [Line("criterion", n, f"{c.label}: ", frozenset(c.verdicts)) for n, c in self.criteria.items()]
         tier = Line("tier", TIER, f"{self.tier_label}: ", frozenset(str(t) for t in TIERS))
         return {
-            Order.THINK_THEN_RESPOND: (*readings, *verdicts, tier),
-            Order.RESPOND_THEN_THINK: (tier, *readings, *verdicts),
+            Order.think_then_respond: (*readings, *verdicts, tier),
+            Order.respond_then_think: (tier, *readings, *verdicts),
         }
 
 

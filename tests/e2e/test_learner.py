@@ -52,7 +52,7 @@ def sequences(n=24, seed=0, version=0):
 
 
 def trained(runtime, tmp_path, model_path, steps=2, **learner) -> tuple[dict, dict]:
-    """Weights and the last metrics after ``steps`` batches; the sync check is off, the log-probabilities are made up."""
+    """Weights and the last metrics after ``steps`` batches; no sync check: the log-probabilities are made up."""
     config = settings(model_path, **learner)
     config.sync.check = False
     group = LearnerGroup(runtime, config, tmp_path)

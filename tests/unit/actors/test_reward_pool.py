@@ -5,16 +5,15 @@ import pytest
 from actors.reward_pool import RewardPool
 from actors.scoring import RewardWorker
 from actors.service import Runtime, ServiceDied
-from agrl.config.schema import RewardMode
 from agrl.errors import ActorError, RewardError, RuleBookError
-from agrl.relevance.records import Example, Judgement, Order, Product
+from agrl.relevance.records import Example, Judgement, Order, Product, RewardMode
 from agrl.relevance.response import render_response
 from agrl.relevance.reward import Scorer
 from agrl.relevance.rulebook import load_rulebook
 from tests.unit.actors.fakes import FragileRuntime
 
 BOOK = load_rulebook("relevance")
-ORDER = Order.THINK_THEN_RESPOND
+ORDER = Order.think_then_respond
 EXAMPLE = Example("e1", "grinder", Product("steel grinder"), 4, {"category": "same", "attributes": "met"})
 RIGHT = render_response(BOOK, Judgement(4, dict(EXAMPLE.verdicts), {"query": "grinder", "product": "grinder"}), ORDER)
 ITEMS = [(EXAMPLE, RIGHT, "stop"), (EXAMPLE, "no idea", "stop"), (EXAMPLE, RIGHT, "length")]

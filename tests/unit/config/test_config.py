@@ -6,9 +6,8 @@ import pytest
 
 from agrl.config import document
 from agrl.config.compose import load_config, resumed_config, to_yaml
-from agrl.config.schema import RewardMode
 from agrl.errors import ConfigError
-from agrl.relevance.records import Order
+from agrl.relevance.records import Order, RewardMode
 
 ROOT = Path(__file__).parents[3]
 TINY = ["experiment=agrl_tiny"]

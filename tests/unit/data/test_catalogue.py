@@ -211,7 +211,7 @@ def test_the_vocabulary_is_small_enough_for_a_tiny_model(made):
     )
     words = {word.strip("{}',:").lower() for word in text.split()}
     assert 400 < len(words) < 620
-    references = [render_response(BOOK, e.reference, Order.THINK_THEN_RESPOND) for e in made[2]["seed"]]
+    references = [render_response(BOOK, e.reference, Order.think_then_respond) for e in made[2]["seed"]]
     assert max(len(reference.split()) for reference in references) <= 32
 
 

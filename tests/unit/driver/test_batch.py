@@ -4,13 +4,22 @@ import numpy as np
 import pytest
 
 from agrl.algorithms.advantages import group_advantages
-from agrl.config.schema import RewardMode
 from agrl.driver.batch import group_relative, train_sequences
 from agrl.driver.sft import shuffled_batches
 from agrl.driver.step import refuse_unscored
 from agrl.driver.step_metrics import rollout_metrics
 from agrl.errors import RewardError
-from agrl.relevance.records import Component, Example, Judgement, Product, Provenance, Rollout, Score, ScoredGroup
+from agrl.relevance.records import (
+    Component,
+    Example,
+    Judgement,
+    Product,
+    Provenance,
+    RewardMode,
+    Rollout,
+    Score,
+    ScoredGroup,
+)
 from agrl.relevance.reward import invalid_score
 
 NAMES = ("format", "category", "tier")

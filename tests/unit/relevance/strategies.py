@@ -35,7 +35,7 @@ def gold_examples(draw, book) -> Example:
 
 def response_texts(book):
     """Any text at all, and text that looks like a response."""
-    parts = [line.prefix for line in book.layout(Order.THINK_THEN_RESPOND)]
-    values = [value for line in book.layout(Order.THINK_THEN_RESPOND) for value in line.values or ()]
+    parts = [line.prefix for line in book.layout(Order.think_then_respond)]
+    values = [value for line in book.layout(Order.think_then_respond) for value in line.values or ()]
     pieces = st.sampled_from([*parts, *values, "\n", "\n\n", " ", "grinder; red", "\r", "\x00"])
     return st.one_of(st.text(), st.lists(pieces, max_size=16).map("".join))

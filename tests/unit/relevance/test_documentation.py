@@ -23,7 +23,7 @@ def test_the_worked_example_is_a_rule_book():
     assert len(book.table) == 4 * 3 * 2
     assert book.decide({"category": "same", "attributes": "met", "diet": "no"}) == 1
     assert book.reward.gates[0].requires == "diet"
-    assert "Diet: <yes | no>" in render_prompt(book, make_example(), Order.THINK_THEN_RESPOND).system
+    assert "Diet: <yes | no>" in render_prompt(book, make_example(), Order.think_then_respond).system
 
 
 def test_the_python_example():

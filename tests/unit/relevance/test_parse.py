@@ -19,11 +19,11 @@ MEANING = Judgement(
 
 
 def test_the_two_orders():
-    assert parse(BOOK, GOOD, Order.THINK_THEN_RESPOND) == MEANING
-    assert parse(BOOK, TIER_FIRST, Order.RESPOND_THEN_THINK) == MEANING
-    assert render_response(BOOK, MEANING, Order.THINK_THEN_RESPOND) == GOOD
-    assert render_response(BOOK, MEANING, Order.RESPOND_THEN_THINK) == TIER_FIRST
-    assert parse(BOOK, GOOD, Order.RESPOND_THEN_THINK).reason == "wrong_order"
+    assert parse(BOOK, GOOD, Order.think_then_respond) == MEANING
+    assert parse(BOOK, TIER_FIRST, Order.respond_then_think) == MEANING
+    assert render_response(BOOK, MEANING, Order.think_then_respond) == GOOD
+    assert render_response(BOOK, MEANING, Order.respond_then_think) == TIER_FIRST
+    assert parse(BOOK, GOOD, Order.respond_then_think).reason == "wrong_order"
 
 
 @pytest.mark.parametrize(
@@ -51,14 +51,14 @@ def test_the_two_orders():
     ],
 )
 def test_failures_are_named(text, reason):
-    failure = parse(BOOK, text, Order.THINK_THEN_RESPOND)
+    failure = parse(BOOK, text, Order.think_then_respond)
     assert isinstance(failure, ParseFailure)
     assert failure.reason == reason
     assert reason in REASONS
 
 
 def test_one_newline_at_the_end_is_tolerated():
-    assert parse(BOOK, GOOD + "\n", Order.THINK_THEN_RESPOND) == MEANING
+    assert parse(BOOK, GOOD + "\n", Order.think_then_respond) == MEANING
 
 
 @pytest.mark.parametrize("book", BOOKS.values(), ids=list(BOOKS))
@@ -81,8 +81,8 @@ def test_rendering_is_undone_by_parsing(book, data, order):
 
 @given(data=st.data(), order=ORDERS, cut=st.floats(0, 0.999))
 def test_no_proper_prefix_of_a_think_then_respond_answer_parses(data, order, cut):
-    text = render_response(BOOK, data.draw(judgements(BOOK)), Order.THINK_THEN_RESPOND)
-    assert isinstance(parse(BOOK, text[: int(len(text) * cut)], Order.THINK_THEN_RESPOND), ParseFailure)
+    text = render_response(BOOK, data.draw(judgements(BOOK)), Order.think_then_respond)
+    assert isinstance(parse(BOOK, text[: int(len(text) * cut)], Order.think_then_respond), ParseFailure)
 
 
 @pytest.mark.parametrize(
@@ -98,4 +98,4 @@ def test_no_proper_prefix_of_a_think_then_respond_answer_parses(data, order, cut
 def test_a_judgement_that_does_not_fit_is_not_written(change, message):
     fields = {"tier": MEANING.tier, "verdicts": MEANING.verdicts, "readings": MEANING.readings, **change}
     with pytest.raises(DataError, match=message):
-        render_response(BOOK, Judgement(**fields), Order.THINK_THEN_RESPOND)
+        render_response(BOOK, Judgement(**fields), Order.think_then_respond)

@@ -16,7 +16,7 @@ PRODUCT = Product("acme grinder", "Home > Kitchen", "acme", {"color": "red"}, "g
 
 
 def test_full_prompt_states_every_rule_and_the_whole_input():
-    messages = render_prompt(BOOK, make_example(product=PRODUCT), Order.THINK_THEN_RESPOND)
+    messages = render_prompt(BOOK, make_example(product=PRODUCT), Order.think_then_respond)
     for criterion in BOOK.criteria.values():
         assert all(f"- {verdict}: {meaning}" in messages.system for verdict, meaning in criterion.verdicts.items())
     assert messages.system.count("Category is ") == len(BOOK.rules)
@@ -33,14 +33,14 @@ def test_answer_format_follows_the_order():
 
 @pytest.mark.parametrize("book", BOOKS.values(), ids=list(BOOKS))
 def test_brief_prompt_is_only_the_input(book):
-    messages = render_prompt(book, make_example(), Order.THINK_THEN_RESPOND, "brief")
+    messages = render_prompt(book, make_example(), Order.think_then_respond, "brief")
     assert messages == ("", "Search: red grinder\nTitle: red coffee grinder")
 
 
 def test_the_hint_is_in_the_user_message_only():
     example = make_example(2, GOLD)
-    plain = render_prompt(BOOK, example, Order.THINK_THEN_RESPOND)
-    hinted = render_prompt(BOOK, example, Order.THINK_THEN_RESPOND, hint_level=3)
+    plain = render_prompt(BOOK, example, Order.think_then_respond)
+    hinted = render_prompt(BOOK, example, Order.think_then_respond, hint_level=3)
     assert hinted.system == plain.system
     assert hinted.user == plain.user + "\nHint: Category: same; Attributes: unmet; Tier: 2"
 
@@ -48,14 +48,14 @@ def test_the_hint_is_in_the_user_message_only():
 def test_braces_in_the_input_are_not_templates():
     example = make_example(query="{{ 7 * 7 }} {x}", product=Product("{% raw %}"))
     assert (
-        render_prompt(BOOK, example, Order.THINK_THEN_RESPOND, "brief").user
+        render_prompt(BOOK, example, Order.think_then_respond, "brief").user
         == "Search: {{ 7 * 7 }} {x}\nTitle: {% raw %}"
     )
 
 
 def test_unknown_style_is_refused():
     with pytest.raises(RuleBookError, match="'fancy'"):
-        render_prompt(BOOK, make_example(), Order.THINK_THEN_RESPOND, "fancy")
+        render_prompt(BOOK, make_example(), Order.think_then_respond, "fancy")
 
 
 def test_hints_escalate():
@@ -93,7 +93,7 @@ def test_a_right_reference_is_taken_as_it_is():
 def test_a_wrong_reference_is_replaced_by_gold(wrong):
     made = reference_judgement(BOOK, make_example(2, GOLD, query=" red\ngrinder ", reference=wrong))
     assert made == Judgement(2, GOLD, {"query": "red grinder", "product": "red coffee grinder"})
-    assert parse(BOOK, render_response(BOOK, made, Order.RESPOND_THEN_THINK), Order.RESPOND_THEN_THINK) == made
+    assert parse(BOOK, render_response(BOOK, made, Order.respond_then_think), Order.respond_then_think) == made
 
 
 def test_no_reference_without_gold_or_against_the_rules():

@@ -7,15 +7,14 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from agrl.config.schema import RewardMode
-from agrl.relevance.records import Judgement, Order
+from agrl.relevance.records import Judgement, Order, RewardMode
 from agrl.relevance.response import render_response
 from agrl.relevance.reward import Scorer, components_matrix, invalid_score
 from agrl.relevance.rulebook import read_rulebook
 from tests.unit.relevance.strategies import BOOKS, ORDERS, gold_examples, judgements, make_example, response_texts
 
 BOOK = BOOKS["relevance"]
-THINK = Order.THINK_THEN_RESPOND
+THINK = Order.think_then_respond
 SCORER = Scorer(BOOK, THINK)
 GOLD = {"category": "same", "attributes": "unmet"}
 EXAMPLE = make_example(2, GOLD)

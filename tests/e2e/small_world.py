@@ -1,0 +1,60 @@
+"""A small catalogue, model and configuration for the end-to-end tests, and a console that keeps quiet."""
+
+from __future__ import annotations
+
+import io
+from pathlib import Path
+
+from rich.console import Console
+
+from agrl.config.compose import load_config
+from agrl.config.schema import Config
+from agrl.data.catalogue.build import make_catalogue
+from agrl.data.catalogue.spec import CatalogueSpec
+from agrl.driver.tiny_model import tiny_model
+from agrl.models.build import TinyShape
+
+
+def make_world(folder: Path, tied: bool = True) -> Path:
+    """Data and a model that knows nothing, under ``folder``."""
+    make_catalogue(folder / "data", CatalogueSpec(seed_rows=600, pool_rows=60, balanced_rows=16, wild_rows=16))
+    shape = TinyShape(vocab_size=1024, hidden_size=64, layers=2, heads=2, kv_heads=1, intermediate_size=128, tied=tied)
+    tiny_model(folder / "model", folder / "data" / "seed.parquet", "relevance", "brief", shape)
+    return folder
+
+
+def overrides(world: Path, run: Path, *more: str) -> list[str]:
+    """What a command is given to train in this world: few, short steps."""
+    data = world / "data"
+    return [
+        "experiment=agrl_tiny",
+        f"run={run}",
+        f"model.path={world / 'model'}",
+        f"data.seed={data}/seed.parquet",
+        f"data.train={data}/train.parquet",
+        f"data.evaluation={{balanced: {data}/balanced.parquet, wild: {data}/wild.parquet}}",
+        "trainer.steps=3",
+        "trainer.prompts_per_step=4",
+        "trainer.rollouts_per_prompt=4",
+        "task.max_response_tokens=48",
+        "guidance.warmup_steps=0",
+        "guidance.replace=2",
+        "learner.threads=1",
+        "rollout.threads=1",
+        "rollout.kv_cache_gib=0.1",
+        "rollout.max_concurrent=32",
+        "learner.timeout_s=120",
+        "rollout.timeout_s=120",
+        "sft.steps=60",
+        "sft.batch_size=32",
+        "sft.lr=5e-3",
+        *more,
+    ]
+
+
+def config(world: Path, run: Path, *more: str) -> Config:
+    return load_config(overrides(world, run, *more))
+
+
+def silent() -> Console:
+    return Console(file=io.StringIO(), width=120)
