@@ -11,7 +11,7 @@ from agrl.data.catalogue.taxonomy import Kind, Taxonomy
 from agrl.relevance.records import Product
 
 _STATED = 0.9  # share of a kind's attributes that a product has
-_IN_TITLE = 0.45  # share of those that only the title tells, in the seller's words
+_IN_TITLE = 0.4  # share of those that only the title tells, in the seller's words
 _TRIES = 20
 
 
@@ -91,7 +91,7 @@ class ProductMaker:
         rng, shop = self.rng, self.taxonomy
         kind, brand = shop.kinds[item.kind], item.facts[BRAND]
         told = [name for name in kind.attributes if name in item.facts and rng.random() < _IN_TITLE]
-        words = [self._word(item.facts[name], shop.attributes[name][item.facts[name]], 0.4) for name in told]
+        words = [self._word(item.facts[name], shop.attributes[name][item.facts[name]], 0.3) for name in told]
         attributes = {name: item.facts[name] for name in kind.attributes if name in item.facts and name not in told}
         attributes |= {name: f"{item.facts[name]} {shop.numbers[name][0]}" for name in kind.numbers}
         return Product(
@@ -114,9 +114,9 @@ class ProductMaker:
 
     def _name(self, kind: Kind) -> str:
         if not kind.host:
-            return self._word(kind.name, kind.synonyms, 0.4)
+            return self._word(kind.name, kind.synonyms, 0.35)
         host = self.taxonomy.kinds[kind.host]
-        return kind.name if self.rng.random() < 0.4 else f"{kind.part} for {self._word(host.name, host.synonyms, 0.4)}"
+        return kind.name if self.rng.random() < 0.4 else f"{kind.part} for {self._word(host.name, host.synonyms, 0.35)}"
 
     def _word(self, name: str, others: tuple[str, ...], share: float) -> str:
         return self.rng.choice(others) if others and self.rng.random() < share else name

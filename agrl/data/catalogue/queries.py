@@ -11,6 +11,10 @@ from agrl.data.catalogue.taxonomy import Kind, Taxonomy
 KIND, BRAND = "kind", "brand"
 """Names of the two facts that every product has beside its attributes."""
 
+EXTRAS = {"plain": (1,), "synonym": (1,), "accessory": (4, 3, 3), "": (13, 7)}
+"""Segment ("": any other) -> weights of 0, 1, ... needs beyond what makes a query one of its segment. Without a second
+need nothing could be met in part."""
+
 
 @dataclass(frozen=True)
 class Need:
@@ -78,11 +82,11 @@ class QueryMaker:
         text, needs = SEGMENTS[segment](self, kind)
         wanted = shop.kinds[kind.substitute] if segment == "alternative" else kind
         free = [name for name in wanted.attributes if name not in {need.name for need in needs}]
-        # What people add to any query but the plainest; without a second need nothing could be met in part.
-        count = 0 if segment in ("plain", "synonym") else rng.choices((0, 1, 2), (5, 4, 1))[0]
-        for name in rng.sample(free, min(count, len(free), 3 - len(needs))):
-            needs.append(self.ask(name))
-            text = f"{needs[-1].said} {text}"
+        weights = EXTRAS.get(segment, EXTRAS[""])
+        count = min(rng.choices(range(len(weights)), weights)[0], len(free), 3 - len(needs))
+        for name in rng.sample(free, count):
+            extra = self.ask(name)
+            text, needs = f"{extra.said} {text}", [extra, *needs]  # needs stay in the order of the words
         return Wanted(self.chatty(text), wanted.name, tuple(needs), segment)
 
     def chatty(self, text: str) -> str:
@@ -92,7 +96,7 @@ class QueryMaker:
     def ask(self, name: str, avoid: bool = False) -> Need:
         """Asks for a random value of an attribute, in one of its words."""
         value = self.rng.choice(list(self.taxonomy.attributes[name]))
-        return Need(name, value, avoid=avoid, said=self.word(value, self.taxonomy.attributes[name][value], 0.35))
+        return Need(name, value, avoid=avoid, said=self.word(value, self.taxonomy.attributes[name][value], 0.3))
 
     def ask_number(self, kind: Kind) -> Need:
         """Asks for a limit that some products are under and others over."""
