@@ -15,7 +15,7 @@ def describe(config: Config, pool_size: int, too_long: int) -> list[str]:
         f"{config.task.order.value.replace('_', ' ')}",
         f"Batch   {t.prompts_per_step} prompts x {t.rollouts_per_prompt} rollouts = {rollouts} rollouts a step, "
         f"{learner.optimizer_steps_per_batch} optimizer step{'s' * (learner.optimizer_steps_per_batch > 1)} of "
-        f"{rollouts // learner.optimizer_steps_per_batch}, micro-batches of up to {learner.micro_batch_tokens:,} tokens",
+        f"{rollouts // learner.optimizer_steps_per_batch}, micro-batches up to {learner.micro_batch_tokens:,} tokens",
         f"Pool    {pool_size:,} prompts, {config.replay.sampling.value} sampling; {seen:,} draws in all"
         + (f"; {too_long:,} prompts longer than task.max_prompt_tokens left out" if too_long else ""),
     ]
