@@ -6,7 +6,8 @@ import time
 from pathlib import Path
 from typing import Any
 
-from actors.service import Runtime, Service, ServiceDied
+from actors.runtime import Runtime
+from actors.service import Service, ServiceDied
 from agrl.errors import ActorError
 
 

@@ -55,7 +55,7 @@ def put(value: Any) -> Pending:
 
 
 def wait(sources: Sequence[Pending | Stream], timeout: float | None) -> list[Pending | Stream]:
-    """See ``actors.service.wait_any``."""
+    """See ``actors.runtime.wait_any``."""
     by_ref = {source.ref: source for source in sources}
     ready, _ = ray.wait(list(by_ref), num_returns=1, timeout=timeout, fetch_local=False)
     if ready:  # take along everything else that is there already

@@ -9,8 +9,9 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from actors.pool import ServicePool
+from actors.runtime import Runtime, wait_any
 from actors.scoring import RewardWorker, Scorable
-from actors.service import Pending, Runtime, ServiceDied, wait_any
+from actors.service import Pending, ServiceDied
 from agrl.errors import AgrlError, RewardError
 from agrl.relevance.records import Order, RewardMode, Score
 from agrl.relevance.reward import invalid_score

@@ -11,7 +11,8 @@ from typing import Any
 
 from actors.engine import EngineSettings, Generation, GenerationRequest, RolloutEngine, SamplingSettings
 from actors.pool import ServicePool
-from actors.service import Pending, Runtime, ServiceDied, Stream, wait_any
+from actors.runtime import Runtime, wait_any
+from actors.service import Pending, ServiceDied, Stream
 from agrl.errors import AgrlError, WeightSyncError
 
 

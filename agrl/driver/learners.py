@@ -5,7 +5,8 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-from actors.service import Pending, Runtime, Service, ServiceDied, wait_any
+from actors.runtime import Runtime, wait_any
+from actors.service import Pending, Service, ServiceDied
 from agrl.algorithms.batch import TrainSequence, plan_minibatches
 from agrl.algorithms.policy_loss import LossSettings
 from agrl.config.schema import Config

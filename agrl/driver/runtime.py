@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from actors.service import Runtime
+from actors.runtime import Runtime
 from agrl.config.schema import Config
 
 

@@ -8,7 +8,8 @@ from dataclasses import dataclass
 from actors.engine import EngineSettings
 from actors.reward_pool import RewardPool
 from actors.rollout_pool import RolloutPool
-from actors.service import Runtime, Service
+from actors.runtime import Runtime
+from actors.service import Service
 from agrl.config.schema import Config
 from agrl.driver.learners import LearnerGroup
 from agrl.driver.prompts import PromptEncoder

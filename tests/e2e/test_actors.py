@@ -14,7 +14,7 @@ from transformers import AutoModelForCausalLM
 from actors.engine import EngineSettings, GenerationRequest, RolloutEngine, SamplingSettings
 from actors.reward_pool import RewardPool
 from actors.rollout_pool import RolloutPool
-from actors.service import Runtime
+from actors.runtime import Runtime
 from agrl.errors import DataError, ModelError, WeightSyncError
 from agrl.models.build import TinyShape, make_tiny_model
 from agrl.models.tokens import decode_response, load_tokenizer

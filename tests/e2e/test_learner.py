@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 import torch
 
-from actors.service import Runtime
+from actors.runtime import Runtime
 from agrl.algorithms.batch import TrainSequence
 from agrl.config.compose import load_config
 from agrl.driver.learners import LearnerGroup

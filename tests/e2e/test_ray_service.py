@@ -8,7 +8,8 @@ import time
 
 import pytest
 
-from actors.service import Runtime, ServiceDied, wait_any
+from actors.runtime import Runtime, wait_any
+from actors.service import ServiceDied
 from agrl.errors import ActorError, DataError
 
 

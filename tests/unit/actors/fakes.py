@@ -9,7 +9,8 @@ import numpy as np
 
 from actors.engine import Generation, GenerationRequest, Sampled, SamplingSettings
 from actors.inline_service import InlinePending, InlineService
-from actors.service import Pending, Runtime, Service, ServiceDied
+from actors.runtime import Runtime
+from actors.service import Pending, Service, ServiceDied
 
 
 class FragileRuntime(Runtime):

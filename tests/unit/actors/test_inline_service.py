@@ -4,7 +4,8 @@ import os
 
 import pytest
 
-from actors.service import Runtime, ServiceDied, wait_any
+from actors.runtime import Runtime, wait_any
+from actors.service import ServiceDied
 from agrl.errors import ConfigError, DataError
 
 

@@ -3,8 +3,9 @@
 import pytest
 
 from actors.reward_pool import RewardPool
+from actors.runtime import Runtime
 from actors.scoring import RewardWorker
-from actors.service import Runtime, ServiceDied
+from actors.service import ServiceDied
 from agrl.errors import ActorError, RewardError, RuleBookError
 from agrl.relevance.records import Example, Judgement, Order, Product, RewardMode
 from agrl.relevance.response import render_response

@@ -5,7 +5,7 @@ import pytest
 
 from actors.engine import EngineSettings, GenerationRequest, SamplingSettings
 from actors.rollout_pool import RolloutPool
-from actors.service import Runtime
+from actors.runtime import Runtime
 from agrl.errors import ActorError, DataError, WeightSyncError
 from tests.unit.actors.fakes import EchoEngine, FragileRuntime
 
