@@ -44,10 +44,13 @@ def resumed_config(run: Path, overrides: list[str] | None = None) -> Config:
         raise ConfigError(f"{path} does not exist", hint="name the folder of a run that `agrl train` has started")
     saved = cast(DictConfig, OmegaConf.load(path))
     try:
-        changed = OmegaConf.merge(saved, OmegaConf.from_dotlist(overrides or []), {"run": str(run)})
+        for word in [*(overrides or []), f"run={run}"]:
+            key, _, _ = word.partition("=")
+            value = OmegaConf.select(OmegaConf.from_dotlist([word]), key)
+            OmegaConf.update(saved, key, value, merge=False)  # a mapping is replaced, not added to
     except OmegaConfBaseException as error:
         raise ConfigError(_explain(error), hint=_where_to_look()) from error
-    return typed(cast(DictConfig, changed))
+    return typed(saved)
 
 
 def typed(composed: DictConfig) -> Config:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 from typing import Any
 
@@ -14,11 +15,7 @@ from agrl.errors import LearnerError
 from learner.rank import LearnerRank, RankSettings, StepSums
 from learner.sync_check import sync_metrics
 
-CPU_ENVIRONMENT = {
-    "DS_ACCELERATOR": "cpu",
-    "OMP_WAIT_POLICY": "PASSIVE",  # threads that wait must not spin: other processes need the cores
-    "KMP_BLOCKTIME": "0",
-}
+CPU_ENVIRONMENT = {"DS_ACCELERATOR": "cpu"}
 
 
 class LearnerGroup:
@@ -28,6 +25,8 @@ class LearnerGroup:
         self.runtime, self.config = runtime, config
         self.version, self.doing = 0, "start-up"
         c, ranks = config.learner, config.learner.ranks
+        # Ray gives a process one OpenMP thread unless told otherwise; ranks on one machine share its CPUs
+        threads = c.threads or (0 if runtime.mode == "cluster" else max(1, len(os.sched_getaffinity(0)) // ranks))
         settings = RankSettings(
             model_path=config.model.path,
             dtype=config.model.dtype,
@@ -36,7 +35,7 @@ class LearnerGroup:
             weight_decay=c.weight_decay,
             max_grad_norm=c.max_grad_norm,
             gradient_checkpointing=config.model.gradient_checkpointing,
-            threads=c.threads,
+            threads=threads,
             timeout_s=c.timeout_s,
             reference=c.kl_coef > 0,
         )
@@ -49,7 +48,7 @@ class LearnerGroup:
                 ranks,
                 gpus=c.gpus_per_rank,
                 cpus=1,
-                env={} if c.gpus_per_rank else CPU_ENVIRONMENT,
+                env={} if c.gpus_per_rank else CPU_ENVIRONMENT | {"OMP_NUM_THREADS": str(threads or 1)},
                 log_file=log_dir / f"learner-{rank}.log",
             )
             for rank in range(ranks)

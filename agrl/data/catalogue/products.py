@@ -17,9 +17,13 @@ _TRIES = 20
 
 @dataclass(frozen=True)
 class Item:
-    """A product as it is: ``facts`` maps KIND, BRAND, attributes and numbers to their values."""
+    """A product as it is: ``facts`` maps KIND, BRAND, attributes and numbers to their values.
+
+    ``titled``: the attributes that its title tells, in their order there; the others are listed below it.
+    """
 
     facts: Mapping[str, str]
+    titled: tuple[str, ...] = ()
 
     @property
     def kind(self) -> str:
@@ -68,7 +72,9 @@ class ProductMaker:
             facts[name] = str(rng.choice(shop.numbers[name][1]))
         for need in needs:
             self._settle(facts, kind, need, meet=rng.random() < met_share)
-        return Item(facts)
+        titled = [name for name in kind.attributes if name in facts and rng.random() < _IN_TITLE]
+        rng.shuffle(titled)
+        return Item(facts, tuple(titled))
 
     def _settle(self, facts: dict[str, str], kind: Kind, need: Need, meet: bool) -> None:
         """Draws the fact that a need is about again until it is as it should be, where the kind has such a fact."""
@@ -88,11 +94,10 @@ class ProductMaker:
 
     def listing(self, item: Item) -> Product:
         """The seller's page: a noisy title, and as structured attributes whatever the title does not tell."""
-        rng, shop = self.rng, self.taxonomy
+        shop = self.taxonomy
         kind, brand = shop.kinds[item.kind], item.facts[BRAND]
-        told = [name for name in kind.attributes if name in item.facts and rng.random() < _IN_TITLE]
-        words = [self._word(item.facts[name], shop.attributes[name][item.facts[name]], 0.3) for name in told]
-        attributes = {name: item.facts[name] for name in kind.attributes if name in item.facts and name not in told}
+        words = [self._word(item.facts[name], shop.attributes[name][item.facts[name]], 0.3) for name in item.titled]
+        attributes = {n: item.facts[n] for n in kind.attributes if n in item.facts and n not in item.titled}
         attributes |= {name: f"{item.facts[name]} {shop.numbers[name][0]}" for name in kind.numbers}
         return Product(
             title=self._title(kind, brand, words), category=kind.department, brand=brand, attributes=attributes
@@ -101,7 +106,6 @@ class ProductMaker:
     def _title(self, kind: Kind, brand: str, words: list[str]) -> str:
         """Brand, attribute words and name in some order, with the words that sellers add."""
         rng, shop = self.rng, self.taxonomy
-        rng.shuffle(words)
         split = rng.randint(0, len(words))
         parts = [*words[:split], self._name(kind), *words[split:]]
         if rng.random() < 0.6:

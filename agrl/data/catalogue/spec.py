@@ -15,7 +15,7 @@ def _setting(default: float | str, meaning: str):
 class TeacherErrors:
     """How often, in [0, 1], the teacher makes each of its mistakes where there is occasion for it."""
 
-    negation: float = _setting(0.95, "reads 'not X' as 'X', and overlooks 'except X'")
+    negation: float = _setting(0.95, "overlooks what is to be avoided ('not X')")
     alternative: float = _setting(0.95, "reads 'alternative to X' as 'X'")
     implicit: float = _setting(0.95, "overlooks a need that is not named ('for camping')")
     accessory: float = _setting(0.95, "takes an accessory for the thing that it belongs to")

@@ -1,18 +1,17 @@
 """True judgements, and those of a simulated general-purpose teacher that does not know the shop's rules.
 
-The teacher reads fluently and is wrong in systematic ways: it misses what is to be avoided, takes an accessory for the
-thing itself, calls a partial match a match, and has a decision table of its own. What it says is consistent in its own
-terms, which is what makes its reasoning a poor thing to imitate and a hard habit to unlearn: the right answer is rarely
+The teacher reads products well and is wrong in systematic ways: it overlooks what is to be avoided, takes an accessory
+for the thing itself, calls a partial match a match, and has a decision table of its own. Its errors are nearly
+deterministic, which makes its reasoning a poor thing to imitate and a hard habit to unlearn: the right answer is rarely
 sampled.
 """
 
 from __future__ import annotations
 
-from dataclasses import replace
 from random import Random
 
 from agrl.data.catalogue.products import Item
-from agrl.data.catalogue.queries import KIND, Need, Wanted, verdict_of
+from agrl.data.catalogue.queries import BRAND, KIND, Need, Wanted, verdict_of
 from agrl.data.catalogue.spec import TeacherErrors
 from agrl.data.catalogue.taxonomy import Taxonomy
 from agrl.errors import DataError
@@ -47,7 +46,7 @@ def true_judgement(book: RuleBook, taxonomy: Taxonomy, wanted: Wanted, item: Ite
     """The exact judgement: true readings, gold verdicts, and the tier that the rule book decides."""
     category = taxonomy.relation(wanted.kind, item.kind)
     attributes = wanted.attributes_verdict(item.facts)
-    return _judgement(wanted.kind, wanted.needs, item.kind, item, category, attributes, book=book)
+    return _judgement(taxonomy, wanted.kind, wanted.needs, item, category, attributes, book)
 
 
 class Teacher:
@@ -62,55 +61,63 @@ class Teacher:
     def judge(self, wanted: Wanted, item: Item) -> Judgement:
         """The teacher's judgement: its readings, its verdicts on them, its tier."""
         kind, needs = self._read_query(wanted)
-        offered = self._read_kind(item.kind)
-        category = self.taxonomy.relation(kind, offered)
+        category = self.taxonomy.relation(kind, item.kind)
+        belong = "accessory" in (category, self.taxonomy.relation(item.kind, kind))
+        if belong and self._errs("accessory"):
+            category = "same"
         if category == "substitute" and self._errs("substitute"):
             category = "unrelated"
         attributes = verdict_of(needs, item.facts)
         if attributes == "partial" and self._errs("partial"):
             attributes = "met"
         book = None if self._errs("table") else self.book
-        return _judgement(kind, needs, offered, item, category, attributes, book)
+        return _judgement(self.taxonomy, kind, needs, item, category, attributes, book)
 
     def _read_query(self, wanted: Wanted) -> tuple[str, tuple[Need, ...]]:
         kind, needs = wanted.kind, []
         for need in wanted.needs:
             if need.name == KIND and self._errs("alternative"):
                 kind = need.value
-            elif need.name != KIND and need.avoid and self._errs("negation"):
-                needs += [] if need.aside else [replace(need, avoid=False)]
-            elif not (need.implicit and self._errs("implicit")):
+            elif not self._overlooks(need):
                 needs.append(need)
-        return self._read_kind(kind), tuple(needs)
+        return kind, tuple(needs)
 
-    def _read_kind(self, name: str) -> str:
-        host = self.taxonomy.kinds[name].host
-        return host if host and self._errs("accessory") else name
+    def _overlooks(self, need: Need) -> bool:
+        avoided = need.avoid and need.name != KIND
+        return (avoided and self._errs("negation")) or (need.implicit and self._errs("implicit"))
 
     def _errs(self, name: str) -> bool:
         return self.rng.random() < getattr(self.errors, name)
 
 
 def _judgement(
-    kind: str, needs: tuple[Need, ...], offered: str, item: Item, category: str, attributes: str, book: RuleBook | None
+    taxonomy: Taxonomy,
+    kind: str,
+    needs: tuple[Need, ...],
+    item: Item,
+    category: str,
+    attributes: str,
+    book: RuleBook | None,
 ) -> Judgement:
     """A judgement in the words of a reading; without a rule book the tier is the teacher's own."""
     verdicts = {"category": category, "attributes": attributes}
     readings = {
         "query": join_items(kind, [need.text for need in needs]),
-        "product": join_items(offered, features(needs, item)),
+        "product": join_items(item.kind, features(taxonomy, needs, item)),
     }
     tier = TEACHER_TABLE[category, attributes] if book is None else book.decide(verdicts)
     return Judgement(tier=tier, verdicts=verdicts, readings=readings)
 
 
-def features(needs: tuple[Need, ...], item: Item) -> list[str]:
-    """What the product has of what is asked about: "electric", "price 40". Its kind is stated apart."""
-    return [
-        f"{need.name} {item.facts[need.name]}" if need.side else item.facts[need.name]
-        for need in needs
-        if need.name != KIND and need.name in item.facts
-    ]
+def features(taxonomy: Taxonomy, needs: tuple[Need, ...], item: Item) -> list[str]:
+    """What the product has, its kind apart: attributes and brand in the listing's order, then the numbers asked about.
+
+    All attributes and not only those that matter: a reading that repeats the query's words where it should look at the
+    product would be right so often that a small model learns nothing else.
+    """
+    below = [n for n in taxonomy.kinds[item.kind].attributes if n in item.facts and n not in item.titled]
+    numbers = [f"{need.name} {item.facts[need.name]}" for need in needs if need.side and need.name in item.facts]
+    return [item.facts[name] for name in (*item.titled, BRAND, *below)] + numbers
 
 
 def check_rulebook(book: RuleBook) -> None:

@@ -175,7 +175,7 @@ def test_each_mistake_shows_where_there_is_occasion_for_it_and_only_there(mistak
     for wanted, item, _ in pairs():
         truth, said = true_judgement(BOOK, SHOP, wanted, item), teacher.judge(wanted, item)
         category, attributes = truth.verdicts["category"], truth.verdicts["attributes"]
-        accessory = bool(SHOP.kinds[wanted.kind].host or SHOP.kinds[item.kind].host)
+        belong = "accessory" in (category, SHOP.relation(item.kind, wanted.kind))
         occasion, effect = {
             "negation": (
                 any(need.avoid and need.name != KIND for need in wanted.needs),
@@ -186,7 +186,7 @@ def test_each_mistake_shows_where_there_is_occasion_for_it_and_only_there(mistak
                 any(need.implicit for need in wanted.needs),
                 said.readings["query"].count(";") < truth.readings["query"].count(";"),
             ),
-            "accessory": (accessory, said.readings != truth.readings),
+            "accessory": (belong, said.verdicts["category"] == "same"),
             "partial": (attributes == "partial", said.verdicts["attributes"] == "met"),
             "substitute": (category == "substitute", said.verdicts["category"] == "unrelated"),
             "table": (True, said.tier == TEACHER_TABLE[category, attributes]),
