@@ -7,16 +7,19 @@ from collections.abc import Sequence
 import numpy as np
 
 from agrl.relevance.records import Rollout, Score, ScoredGroup
+from replay.buffer import surprise
 
 Scored = tuple[Rollout, Score]
 
 
 def choose_solutions(candidates: Sequence[Scored], k: int) -> list[Scored]:
-    """At most ``k`` of the sound candidates, in their order: one of each text first, then repetitions.
+    """At most ``k`` of the sound candidates, the least surprising first: one of each text, then repetitions.
 
     Sound (``Score.sound``) and not merely correct: an answer that is right for a wrong reason would teach the reason.
+    Least surprising (highest mean log-probability): an answer that its own policy finds improbable is more often sound
+    by luck, with a reading made up to fit the verdict.
     """
-    sound = [(rollout, score) for rollout, score in candidates if score.sound]
+    sound = sorted(((r, s) for r, s in candidates if s.sound), key=lambda pair: surprise(pair[0]))
     seen: set[str] = set()
     fresh: list[Scored] = []
     again: list[Scored] = []

@@ -17,6 +17,7 @@ POSITIVE = (
     "reward.actors",
     "reward.timeout_s",
     "guidance.hinted_rollouts",
+    "guidance.temperature",
     "guidance.first_hint_level",
     "guidance.gamma",
     "learner.ranks",

@@ -104,6 +104,7 @@ class GuidanceConfig:
     max_share: float = 0.25  # at most this share of a step's rollouts is guided
     replace: int = 2  # at most this many of a group's worst rollouts are replaced
     hinted_rollouts: int = 4  # fresh rollouts at each hint level
+    temperature: float = 0.6  # of hinted rollouts: low, so that an answer is what the policy believes, not a lucky draw
     first_hint_level: int = 1  # where the ladder of hints starts; 1 gives away least
     mastered: float = 0.5  # moving accuracy from which a prompt gets no more guidance
     gamma: float = 0.1  # policy shaping f(p) = p / (p + gamma) of expert tokens

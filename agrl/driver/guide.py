@@ -74,7 +74,8 @@ def _hinted(s: Services, groups: list[ScoredGroup], counts: list[int], step: int
         if not unsolved:
             continue
         prompts = [(groups[i].example, level) for i in unsolved]
-        for i, tried in zip(unsolved, roll_out(s, prompts, s.config.guidance.hinted_rollouts, step), strict=True):
+        answers = roll_out(s, prompts, s.config.guidance.hinted_rollouts, step, s.config.guidance.temperature)
+        for i, tried in zip(unsolved, answers, strict=True):
             found = choose_solutions(list(zip(tried.rollouts, tried.scores, strict=True)), counts[i])
             solutions[i] = [(_unhinted(s, groups[i], rollout), score) for rollout, score in found]
             reached[i] = level

@@ -10,7 +10,9 @@ from agrl.driver.services import Services
 from agrl.relevance.records import Example, Rollout, ScoredGroup
 
 
-def roll_out(s: Services, prompts: Sequence[tuple[Example, int]], n: int, step: int) -> list[ScoredGroup]:
+def roll_out(
+    s: Services, prompts: Sequence[tuple[Example, int]], n: int, step: int, temperature: float
+) -> list[ScoredGroup]:
     """``n`` rollouts of each (example, hint level), scored; groups in the order of ``prompts``.
 
     Seeds depend on the run's seed, the step, the example and the hint level alone, so a step can be repeated whatever
@@ -20,9 +22,7 @@ def roll_out(s: Services, prompts: Sequence[tuple[Example, int]], n: int, step: 
         GenerationRequest(str(i), s.encoder.prompt(example, level), n, _seed(s, step, example.id, level))
         for i, (example, level) in enumerate(prompts)
     ]
-    sampling = SamplingSettings(
-        temperature=s.config.rollout.temperature, max_tokens=s.config.task.max_response_tokens, logprobs=True
-    )
+    sampling = SamplingSettings(temperature, max_tokens=s.config.task.max_response_tokens, logprobs=True)
     rollouts: dict[int, list[Rollout]] = {}
     tickets: dict[int, object] = {}
     for generation, actor in s.rollouts.generate(requests, sampling):

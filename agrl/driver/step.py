@@ -32,7 +32,8 @@ def training_step(s: Services, step: int) -> StepResult:
     with clock("sample"):
         examples = s.replay.call("sample", config.trainer.prompts_per_step, step).result()
     with clock("rollout"):
-        sampled = roll_out(s, [(example, 0) for example in examples], config.trainer.rollouts_per_prompt, step)
+        prompts = [(example, 0) for example in examples]
+        sampled = roll_out(s, prompts, config.trainer.rollouts_per_prompt, step, config.rollout.temperature)
         refuse_stale(sampled, s.learner.version)
         refuse_unscored(sampled)
     with clock("guide"):

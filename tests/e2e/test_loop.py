@@ -149,7 +149,7 @@ def _learn_something(services) -> dict[str, float]:
     from agrl.driver.rollout import roll_out
 
     examples = services.replay.call("sample", 4, 0).result()
-    groups = roll_out(services, [(example, 0) for example in examples], 4, services.learner.version)
+    groups = roll_out(services, [(example, 0) for example in examples], 4, services.learner.version, 1.0)
     advantages = [np.array([1.0, -1.0, 0.5, -0.5]) for _ in groups]
     return services.learner.train_policy(train_sequences(groups, advantages), 1e-2)
 
