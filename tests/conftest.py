@@ -1,4 +1,4 @@
-"""Settings for all tests: a slow shared machine must not fail a property test, and no test inherits another's console."""
+"""Settings for all tests: a slow shared machine fails no property test, no test inherits another's console."""
 
 import pytest
 from hypothesis import settings
