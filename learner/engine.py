@@ -21,9 +21,9 @@ def init_process_group(rank: int, world: int, address: str, timeout_s: float) ->
 
     import deepspeed
 
-    if torch.distributed.is_initialized():
-        return
     os.environ.update(RANK=str(rank), WORLD_SIZE=str(world), LOCAL_RANK="0")
+    if torch.distributed.is_initialized():  # by vLLM, when every service lives in this process: a group of one, as ours
+        return
     deepspeed.init_distributed(
         dist_backend="nccl" if torch.cuda.is_available() else "gloo",
         init_method=f"tcp://{address}",
