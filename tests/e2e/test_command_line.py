@@ -1,0 +1,45 @@
+"""The command line end to end, each command in a process of its own, without Ray where that is asked for."""
+
+import json
+import os
+import subprocess
+import sys
+
+import pytest
+
+from tests.e2e.small_world import make_world, overrides
+
+
+def agrl(*words, code=0):
+    command = [sys.executable, "-m", "agrl.cli", *map(str, words)]
+    wide = {**os.environ, "COLUMNS": "200"}  # so that no line is broken where a test looks for it
+    done = subprocess.run(command, capture_output=True, text=True, timeout=400, env=wide)
+    assert done.returncode == code, done.stdout + done.stderr
+    return done.stdout + done.stderr
+
+
+@pytest.fixture(scope="module")
+def world(tmp_path_factory):
+    return make_world(tmp_path_factory.mktemp("world"))
+
+
+def test_inline_start_training_and_evaluation_need_no_ray(world, tmp_path):
+    agrl("sft", *overrides(world, tmp_path / "sft", "ray=inline", "sft.steps=30"))
+    start = f"model.path={tmp_path / 'sft' / 'model'}"
+    said = agrl("train", *overrides(world, tmp_path / "run", "ray=inline", "trainer.steps=2", start))
+    assert "in this process (no Ray)" in said and "Held-out sets" in said
+    assert "WARNING" not in said and "INFO" not in said, "third-party output belongs in the log"
+    assert len((tmp_path / "run" / "metrics.jsonl").read_text().splitlines()) == 2
+    result = tmp_path / "result.json"
+    said = agrl("eval", tmp_path / "run", "--json", result, "--baselines", world / "data" / "train.parquet")
+    assert "tfidf_logistic" in said
+    found = json.loads(result.read_text())
+    assert found["sets"]["balanced"]["n"] == 16
+    assert found["baselines"]["majority"]["wild"]["accuracy"] <= 1
+
+
+def test_an_error_is_one_block_and_debug_shows_the_trace(world, tmp_path):
+    wrong = overrides(world, tmp_path / "run", "data.train=nowhere.parquet")
+    said = agrl("train", *wrong, code=1)
+    assert "nowhere.parquet does not exist" in said and "Traceback" not in said
+    assert "Traceback" in agrl("train", *wrong, "--debug", code=1)
