@@ -10,7 +10,7 @@ HELP = "from nothing to a trained relevance judge, on a laptop"
 DESCRIPTION = """\
 Build a synthetic catalogue and a tiny language model, give it a supervised cold start on the reasoning of a teacher
 that does not know the shop's rules, then train it by adaptive guided RL, evaluate it before and after, and write a
-report: the real system (Ray actors, vLLM, DeepSpeed) on two CPU cores in about ten minutes.
+report: the real system (Ray actors, vLLM, DeepSpeed) on two CPU cores in about twelve minutes.
 """
 
 EXAMPLES = """\

@@ -10,6 +10,7 @@ import math
 import os
 import sys
 import time
+from abc import ABC, abstractmethod
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -138,12 +139,12 @@ def number(value: float) -> str:
     return f"{value:.3f}" if abs(value) < 10 else f"{value:,.1f}"
 
 
-class Bar:
+class Bar(ABC):
     """A running progress display; see ``progress``."""
 
+    @abstractmethod
     def advance(self, amount: int = 1, note: str = "") -> None:
         """Count ``amount`` more as done and show ``note`` (the last one given stays)."""
-        raise NotImplementedError
 
 
 class _RichBar(Bar):
