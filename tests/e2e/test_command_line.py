@@ -2,9 +2,12 @@
 
 import json
 import os
+import signal
 import subprocess
 import sys
+import time
 
+import psutil
 import pytest
 
 from tests.e2e.small_world import make_world, overrides
@@ -43,3 +46,33 @@ def test_an_error_is_one_block_and_debug_shows_the_trace(world, tmp_path):
     said = agrl("train", *wrong, code=1)
     assert "nowhere.parquet does not exist" in said and "Traceback" not in said
     assert "Traceback" in agrl("train", *wrong, "--debug", code=1)
+
+
+def test_a_learner_killed_from_outside_ends_the_run_by_name_and_resume_finishes_it(world, tmp_path):
+    run = tmp_path / "run"
+    words = overrides(world, run, "trainer.steps=1000", "trainer.checkpoint_every=1", "trainer.evaluate_every=0")
+    with (tmp_path / "said").open("w+") as said:
+        command = [sys.executable, "-m", "agrl.cli", "train", *words]
+        running = subprocess.Popen(command, stdout=said, stderr=said, env={**os.environ, "COLUMNS": "200"})
+        wait_for(lambda: (run / "checkpoints" / "step-000002").is_dir(), running)
+        started = psutil.Process(running.pid).children(recursive=True)
+        learner = next(p for p in started if p.is_running() and "LearnerRank" in " ".join(p.cmdline()))
+        learner.send_signal(signal.SIGKILL)
+        assert running.wait(timeout=120) == 1
+        said.seek(0)
+        end = said.read()
+    assert "learner-0 died" in end and f"agrl train --resume {run}" in end and "Traceback" not in end
+    done = max(int(folder.name[len("step-") :]) for folder in (run / "checkpoints").glob("step-??????"))
+    assert f"last checkpoint: step {done}" in end
+    agrl("train", "--resume", run, f"trainer.steps={done + 1}")
+    steps = [json.loads(line)["step"] for line in (run / "metrics.jsonl").read_text().splitlines()]
+    assert steps == list(range(done + 1)), "every step once, none lost and none twice"
+    assert (run / "report.html").is_file()
+
+
+def wait_for(condition, process, seconds=240):
+    deadline = time.monotonic() + seconds
+    while not condition():
+        assert process.poll() is None, "the process ended before its time"
+        assert time.monotonic() < deadline, f"nothing after {seconds} s"
+        time.sleep(0.2)
