@@ -12,15 +12,13 @@ from agrl.relevance.metrics import Prediction, evaluate
 from agrl.relevance.records import Example, Judgement
 from agrl.relevance.rulebook import RuleBook
 
-TIER_METRICS = ("n", "accuracy", "macro_f1", "tier_f1", "good_bad_f1", "confusion")
-
 
 def baselines(
     book: RuleBook, training: Sequence[Example], sets: dict[str, list[Example]], seed: int = 0
 ) -> dict[str, dict[str, dict[str, Any]]]:
-    """``majority`` and ``tfidf_logistic``, trained on the gold tiers of ``training``: name -> set -> tier metrics.
+    """``majority`` and ``tfidf_logistic``, trained on the gold tiers of ``training``: name -> set -> metrics.
 
-    They state no verdicts, so only the metrics of the tier are given.
+    They state no verdicts: see ``agrl.relevance.metrics.evaluate``.
     """
     judges = {"majority": majority(training), "tfidf_logistic": tfidf_logistic(training, seed)}
     return {
@@ -61,10 +59,7 @@ def _product(example: Example) -> str:
 
 
 def _metrics(book: RuleBook, examples: Sequence[Example], tiers: Sequence[int]) -> dict[str, Any]:
-    # any verdicts that decide the tier: the metrics that read them are not given
-    predictions = [
-        Prediction(example, "", Judgement(tier, book.possible_verdicts(tier, {})[-1]))
-        for example, tier in zip(examples, tiers, strict=True)
-    ]
-    found = evaluate(book, predictions)
-    return {name: found[name] for name in TIER_METRICS}
+    return evaluate(
+        book,
+        [Prediction(example, "", Judgement(tier, {})) for example, tier in zip(examples, tiers, strict=True)],
+    )

@@ -34,7 +34,8 @@ def evaluate(book: RuleBook, predictions: Sequence[Prediction]) -> dict:
     """All metrics of a set of predictions, as plain numbers ready for JSON. Raises DataError when there are none.
 
     ``confusion``: rows are gold tiers 4, 3, 2, 1; columns stated tiers 4, 3, 2, 1 and unparsed. ``macro_f1``: mean over
-    the tiers present in gold. ``verdict_accuracy`` holds the criteria with at least one gold verdict.
+    the tiers present in gold. ``verdict_accuracy`` holds the criteria with at least one gold verdict. Judgements of the
+    tier alone (``Order.tier_only``, baselines) have no verdicts: what is measured on verdicts is then None or empty.
     """
     if not predictions:
         raise DataError("there are no predictions to evaluate", hint="check that the evaluation set has rows")
@@ -48,7 +49,7 @@ def evaluate(book: RuleBook, predictions: Sequence[Prediction]) -> dict:
         "tier_support": {str(tier): int(confusion[row].sum()) for tier, row in _ROW.items()},
         **_good_bad(confusion),
         "verdict_accuracy": _verdict_accuracy(book, predictions),
-        "right_tier_wrong_verdict": _share(predictions, _right_tier_wrong_verdict),
+        "right_tier_wrong_verdict": _share(predictions, _right_tier_wrong_verdict) if _reasoned(predictions) else None,
         "failures": dict(Counter(p.failure or "unknown" for p in predictions if p.judgement is None).most_common()),
         "confusion": confusion.tolist(),
         "segments": _segments(book, predictions),
@@ -62,7 +63,7 @@ def _headline(book: RuleBook, predictions: Sequence[Prediction]) -> dict:
         "n": len(predictions),
         "accuracy": float(np.trace(confusion) / len(predictions)),
         "macro_f1": _macro_f1(confusion),
-        "rule_adherence": _share(predictions, lambda p: _adheres(book, p)),
+        "rule_adherence": _share(predictions, lambda p: _adheres(book, p)) if _reasoned(predictions) else None,
         "parse_rate": _share(predictions, lambda p: p.judgement is not None),
     }
 
@@ -109,11 +110,17 @@ def _good_bad(confusion: np.ndarray) -> dict[str, float]:
 
 def _verdict_accuracy(book: RuleBook, predictions: Sequence[Prediction]) -> dict[str, float]:
     accuracy = {}
-    for name in book.criteria:
+    for name in book.criteria if _reasoned(predictions) else ():
         known = [p for p in predictions if name in p.example.verdicts]
         if known:
             accuracy[name] = _share(known, lambda p, name=name: p.judgement is not None and not _wrong(p, name))
     return accuracy
+
+
+def _reasoned(predictions: Sequence[Prediction]) -> bool:
+    """Whether verdicts were stated, or should have been: False where every answer is a tier alone."""
+    stated = [p.judgement.verdicts for p in predictions if p.judgement is not None]
+    return not stated or any(stated)
 
 
 def _wrong(prediction: Prediction, name: str) -> bool:

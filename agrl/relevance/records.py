@@ -19,10 +19,11 @@ GOOD_TIERS = (4, 3)
 
 
 class Order(str, Enum):
-    """Where the tier stands in a response."""
+    """What a response states, and where in it the tier stands."""
 
-    think_then_respond = "think_then_respond"
-    respond_then_think = "respond_then_think"
+    think_then_respond = "think_then_respond"  # readings, verdicts, tier
+    respond_then_think = "respond_then_think"  # tier, readings, verdicts
+    tier_only = "tier_only"  # the tier and no reasoning: a classifier, to compare with
 
 
 class RewardMode(str, Enum):
@@ -49,7 +50,8 @@ class Judgement:
     """What a response (or a teacher, or a person) says about one query-product pair.
 
     ``readings``: section name -> the stated understanding, for the sections that the rule book names.
-    ``verdicts``: criterion name -> verdict name, for every criterion of the rule book.
+    ``verdicts``: criterion name -> verdict name, for every criterion of the rule book; empty, like the readings, where
+    the tier alone was asked for.
     """
 
     tier: int

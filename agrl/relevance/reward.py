@@ -24,17 +24,18 @@ _SPAN = max(TIERS) - min(TIERS)
 class Scorer:
     """Scores responses by a rule book.
 
-    ``names``: the components, in order. ``weights``: name -> weight in the total, all on the tier with ``sparse``. In
-    the decomposed mode the total is the same weighted sum (for people to read); advantages are then computed from
-    ``components_matrix``.
+    ``names``: the components, in order; only format and tier when the tier alone is asked for. ``weights``: name ->
+    weight in the total, all on the tier with ``sparse``. In the decomposed mode the total is the same weighted sum (for
+    people to read); advantages are then computed from ``components_matrix``.
     """
 
     def __init__(self, book: RuleBook, order: Order, mode: RewardMode = RewardMode.rules) -> None:
         self.book, self.order, self.mode = book, order, mode
-        self.names = book.components
+        self.reasoned = order != Order.tier_only  # whether responses state verdicts
+        self.names = book.components if self.reasoned else (FORMAT, TIER)
         sparse = mode == RewardMode.sparse
-        self.weights = {name: float(name == TIER) for name in self.names} if sparse else dict(book.reward.weights)
-        self.gates = () if sparse else book.reward.gates
+        self.weights = {name: float(name == TIER) if sparse else book.reward.weights[name] for name in self.names}
+        self.gates = book.reward.gates if self.reasoned and not sparse else ()
 
     def score(self, example: Example, text: str, finish_reason: str = "stop") -> Score:
         """Scores one response; never raises on any text.
@@ -45,19 +46,17 @@ class Scorer:
         judgement = ParseFailure(CUT_OFF) if finish_reason == "length" else parse(self.book, text, self.order)
         if isinstance(judgement, ParseFailure):
             return self._unparsed(example, judgement.reason)
-        consistent = self.book.decide(judgement.verdicts) == judgement.tier
-        components = {
-            FORMAT: RIGHT,
-            **{name: self._verdict(example, name, judgement.verdicts[name]) for name in self.book.criteria},
-            CONSISTENCY: RIGHT if consistent else WRONG,
-            TIER: self._tier(example, judgement.tier),
-        }
+        consistent = not self.reasoned or self.book.decide(judgement.verdicts) == judgement.tier
+        earned = {FORMAT: RIGHT, CONSISTENCY: RIGHT if consistent else WRONG, TIER: self._tier(example, judgement.tier)}
+        for name, verdict in judgement.verdicts.items():
+            earned[name] = self._verdict(example, name, verdict)
+        components = {name: earned[name] for name in self.names}
         correct = judgement.tier == example.tier
         return Score(
             **self._total(self._gated(components)),
             correct=correct,
             consistent=consistent,
-            sound=correct and consistent and self._reasoned(components, judgement),
+            sound=correct and consistent and (not self.reasoned or self._well_reasoned(components, judgement)),
             judgement=judgement,
         )
 
@@ -109,7 +108,7 @@ class Scorer:
         total = sum(weight * value for weight, value in valid) / mass
         return {"total": min(1.0, max(0.0, total)), "valid": True, "components": components}
 
-    def _reasoned(self, components: dict[str, Component], judgement: Judgement) -> bool:
+    def _well_reasoned(self, components: dict[str, Component], judgement: Judgement) -> bool:
         """Every known verdict is right, and none contradicts the response's own reading."""
         known = (components[name] for name in self.book.criteria if components[name].valid)
         return all(verdict.value == 1.0 for verdict in known) and reading_supports(self.book, judgement) is not False

@@ -107,3 +107,12 @@ def test_every_share_is_a_share(data):
 def test_nothing_to_evaluate_is_an_error():
     with pytest.raises(DataError, match="no predictions"):
         evaluate(BOOK, [])
+
+
+def test_judgements_of_the_tier_alone_have_no_metrics_of_verdicts():
+    alone = [Prediction(make_example(4), "Tier: 4", Judgement(4, {})), Prediction(make_example(2), "", None, "empty")]
+    result = evaluate(BOOK, alone)
+    assert result["accuracy"] == 0.5 and result["parse_rate"] == 0.5
+    assert result["rule_adherence"] is None and result["right_tier_wrong_verdict"] is None
+    assert result["verdict_accuracy"] == {}
+    assert result["segments"]["plain"]["rule_adherence"] is None

@@ -126,7 +126,7 @@ def test_scoring_is_total_and_bounded(book, data, order, mode, finish):
     assert score.valid and 0.0 <= score.total <= 1.0
     assert tuple(score.components) == scorer.names
     assert all(0.0 <= component.value <= 1.0 for component in score.components.values())
-    for name in book.criteria:
+    for name in book.criteria if order != Order.tier_only else ():
         assert score.components[name].valid == (name in example.verdicts)
     assert (score.judgement is None) == bool(score.failure)
     assert not score.sound or (score.correct and score.consistent)
@@ -158,3 +158,14 @@ def test_an_invalid_score_says_why():
     score = SCORER.invalid("timeout")
     assert not score.valid and math.isnan(score.total) and score.failure == "timeout"
     assert all(not component.valid and component.reason == "timeout" for component in score.components.values())
+
+
+def test_the_tier_alone_earns_format_and_tier_only():
+    scorer = Scorer(BOOK, Order.tier_only)
+    right, wrong, unparsed = (scorer.score(EXAMPLE, text) for text in ("Tier: 2", "Tier: 4", "Tier: 2\nmore"))
+    assert scorer.names == ("format", "tier")
+    assert values(right) == {"format": 1.0, "tier": 1.0} and right.sound and right.total == 1.0
+    weights = BOOK.reward.weights
+    assert wrong.total == pytest.approx(weights["format"] / (weights["format"] + weights["tier"])) and not wrong.sound
+    assert unparsed.total == 0.0 and unparsed.failure == "extra_text"
+    assert scorer.score(EXAMPLE, respond(2, "same", "unmet")).failure == "wrong_line"
