@@ -20,7 +20,8 @@ Build the bundled synthetic catalogue: 48 kinds of product in 8 departments, 11 
   balanced.parquet  held out: every kind of query with every tier
   wild.parquet      held out: natural traffic
 
-The same flags give the same files. docs/data.md explains the schema and why the data is posed like this.
+--controls adds the rows of train.parquet with the teacher's reasoning (train_teacher.parquet) and with true reasoning
+(train_true.parquet), to be compared with. The same flags give the same files. docs/data.md explains the schema and why the data is posed like this.
 """
 MAKE_EXAMPLES = """\
 examples:
@@ -66,6 +67,7 @@ def _register_make(commands: Any) -> None:
     make = _add(commands, "make", "build the bundled synthetic catalogue", MAKE_TEXT, _make)
     make.epilog = MAKE_EXAMPLES
     make.add_argument("--out", metavar="FOLDER", type=Path, required=True, help="where the files go")
+    make.add_argument("--controls", action="store_true", help="also the RL pool with reasoning, for control experiments")
     _add_settings(make, CatalogueSpec)
     _add_settings(
         make.add_argument_group("the teacher's error rates, from 0 (never) to 1 (always)"), TeacherErrors, "teacher_"
@@ -113,8 +115,8 @@ def _make(args: argparse.Namespace) -> int:
         **_settings(args, CatalogueSpec), teacher=TeacherErrors(**_settings(args, TeacherErrors, "teacher_"))
     )
     if args.json:
-        return _print_json(make_catalogue(args.out, spec))
-    counts = make_catalogue(args.out, spec, progress=lambda name: console().print(f"making {name}.parquet"))
+        return _print_json(make_catalogue(args.out, spec, controls=args.controls))
+    counts = make_catalogue(args.out, spec, lambda name: console().print(f"making {name}.parquet"), args.controls)
     for name, rows in counts.items():
         console().print(f"{args.out / name}.parquet: {rows:,} rows")
     console().print(f"`agrl data stats {args.out}/*.parquet` shows what is in them")

@@ -1,4 +1,4 @@
-"""Builds the four files of the synthetic catalogue: what is in them, and in which proportions."""
+"""Builds the files of the synthetic catalogue: what is in them, and in which proportions."""
 
 from __future__ import annotations
 
@@ -6,6 +6,7 @@ import itertools
 import json
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import asdict, dataclass
+from functools import cached_property
 from pathlib import Path
 from random import Random
 
@@ -51,21 +52,28 @@ class Pair:
 
 
 def make_catalogue(
-    out: str | Path, spec: CatalogueSpec | None = None, progress: Callable[[str], None] = lambda name: None
+    out: str | Path,
+    spec: CatalogueSpec | None = None,
+    progress: Callable[[str], None] = lambda name: None,
+    controls: bool = False,
 ) -> dict[str, int]:
     """Writes seed, train, balanced and wild.parquet and the parameters (catalogue.json); returns row counts.
 
     Held-out sets are drawn first; no later file repeats one of their (query, title) pairs or products. ``progress`` is
-    called with the name of each file as it is begun. The same spec gives the same files. Raises DataError.
+    called with the name of each file as it is begun. ``controls`` adds train_teacher and train_true.parquet: the rows
+    of train with the teacher's and with the true reasoning. The same spec gives the same files. Raises DataError.
     """
     spec, folder = spec or CatalogueSpec(), Path(out)
     factory = _Factory(spec)
     plans: dict[str, Callable[[], list[Example]]] = {
-        "balanced": lambda: factory.labelled("balanced", _even_slots(), spec.balanced_rows),
-        "wild": lambda: factory.labelled("wild", _drawn_slots(spec, "wild"), spec.wild_rows),
-        "train": lambda: factory.labelled("train", _drawn_slots(spec, "train"), spec.pool_rows),
+        "balanced": lambda: factory.held_out("balanced", _even_slots(), spec.balanced_rows),
+        "wild": lambda: factory.held_out("wild", _drawn_slots(spec, "wild"), spec.wild_rows),
+        "train": lambda: factory.pool(),
         "seed": lambda: factory.taught("seed", spec.seed_rows),
     }
+    if controls:
+        plans["train_teacher"] = lambda: factory.pool(factory.teacher("train").judge)
+        plans["train_true"] = lambda: factory.pool(factory.truth)
     counts = {}
     for name, make in plans.items():
         progress(name)
@@ -85,23 +93,31 @@ class _Factory:
         check_rulebook(self.book)
         self.taxonomy = load_taxonomy()
         self.pairs: set[tuple[str, str]] = set()  # (query, title) of every row so far
-        self.held_out: set[str] = set()  # products of the held-out sets
+        self.reserved: set[str] = set()  # products of the held-out sets
 
-    def labelled(self, name: str, slots: Iterable[Slot], rows: int) -> list[Example]:
-        """Examples with gold tier and verdicts and no reasoning."""
-        held_out = name != "train"
+    def held_out(self, name: str, slots: Iterable[Slot], rows: int) -> list[Example]:
+        """Examples with gold tier and verdicts and no reasoning, whose products come in no training file."""
+        pairs = self._pairs(name, slots, rows, reserve=True)
+        return [self._example(f"{name}-{number:06d}", pair) for number, pair in enumerate(pairs, 1)]
+
+    def pool(self, judge: Callable[[Wanted, Item], Judgement] | None = None) -> list[Example]:
+        """The RL pool: gold tier and verdicts, and no reasoning unless somebody judges."""
         return [
-            self._example(f"{name}-{number:06d}", pair)
-            for number, pair in enumerate(self._pairs(name, slots, rows, held_out), 1)
+            self._example(f"train-{number:06d}", pair, judge and judge(pair.wanted, pair.item))
+            for number, pair in enumerate(self._pool_pairs, 1)
         ]
+
+    @cached_property
+    def _pool_pairs(self) -> list[Pair]:
+        return list(self._pairs("train", _drawn_slots(self.spec, "train"), self.spec.pool_rows))
 
     def taught(self, name: str, rows: int) -> list[Example]:
         """Examples with a reference: the teacher's own judgement, or the true one where a hint tells it the answer.
 
         Hinted rows are spread as the pool is: they teach the use of a hint, which matters where the policy fails.
         """
-        spec, rng = self.spec, Random(f"{self.spec.seed}:{name}:teacher")
-        teacher = Teacher(self.book, self.taxonomy, spec.teacher, rng)
+        spec, teacher = self.spec, self.teacher(name)
+        rng = teacher.rng
         hinted = round(rows * spec.hinted_share)
         levels = [rng.randint(1, len(self.book.hints.levels)) for _ in range(hinted)] + [0] * (rows - hinted)
         slots = itertools.chain(
@@ -111,15 +127,21 @@ class _Factory:
         rng.shuffle(lessons)
         examples = []
         for number, (level, pair) in enumerate(lessons, 1):
-            reference = self._truth(pair) if level else teacher.judge(pair.wanted, pair.item)
+            judge = self.truth if level else teacher.judge
+            reference = judge(pair.wanted, pair.item)
             examples.append(self._example(f"{name}-{number:06d}", pair, reference, level))
         return examples
 
-    def _truth(self, pair: Pair) -> Judgement:
-        return true_judgement(self.book, self.taxonomy, pair.wanted, pair.item)
+    def teacher(self, name: str) -> Teacher:
+        """The simulated teacher, with a random stream for one file."""
+        return Teacher(self.book, self.taxonomy, self.spec.teacher, Random(f"{self.spec.seed}:{name}:teacher"))
+
+    def truth(self, wanted: Wanted, item: Item) -> Judgement:
+        """The exact judgement of a pair."""
+        return true_judgement(self.book, self.taxonomy, wanted, item)
 
     def _example(self, example_id: str, pair: Pair, reference: Judgement | None = None, hint_level: int = 0) -> Example:
-        gold = self._truth(pair)
+        gold = self.truth(pair.wanted, pair.item)
         return Example(
             id=example_id,
             query=pair.wanted.text,
@@ -131,8 +153,8 @@ class _Factory:
             hint_level=hint_level,
         )
 
-    def _pairs(self, name: str, slots: Iterable[Slot], rows: int, held_out: bool = False) -> Iterator[Pair]:
-        """New pairs, one a slot, that repeat no earlier (query, title) pair and no held-out product."""
+    def _pairs(self, name: str, slots: Iterable[Slot], rows: int, reserve: bool = False) -> Iterator[Pair]:
+        """New pairs, one a slot, that repeat no earlier (query, title) pair and no reserved product."""
         rng = Random(f"{self.spec.seed}:{name}")
         queries, products = QueryMaker(self.taxonomy, rng), ProductMaker(self.taxonomy, rng)
         for segment, tier in itertools.islice(slots, rows):
@@ -141,7 +163,7 @@ class _Factory:
                 if pair is None:
                     continue
                 key, product = (pair.wanted.text, pair.product.title), repr(pair.product)
-                if key not in self.pairs and product not in self.held_out:
+                if key not in self.pairs and product not in self.reserved:
                     break
             else:
                 raise DataError(
@@ -149,8 +171,8 @@ class _Factory:
                     hint=f"ask for fewer rows, or check that rule book {self.book.name} can decide tier {tier}",
                 )
             self.pairs.add(key)
-            if held_out:
-                self.held_out.add(product)
+            if reserve:
+                self.reserved.add(product)
             yield pair
 
     def _propose(self, queries: QueryMaker, products: ProductMaker, segment: str, tier: int) -> Pair | None:

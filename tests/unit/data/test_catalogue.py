@@ -2,6 +2,7 @@
 
 import json
 from collections import Counter
+from dataclasses import replace
 from random import Random
 
 import pytest
@@ -157,10 +158,22 @@ def test_hinted_rows_reason_rightly_and_others_as_the_teacher_does(made):
     assert right["2"] < 0.25
 
 
-@pytest.mark.parametrize("order", list(Order))
+@pytest.mark.parametrize("order", [Order.think_then_respond, Order.respond_then_think])
 def test_references_render_to_responses_that_parse_back(made, order):
     for example in made[2]["seed"]:
         assert parse(BOOK, render_response(BOOK, example.reference, order), order) == example.reference
+
+
+def test_controls_are_the_pool_with_the_teachers_and_with_true_reasoning(made, tmp_path):
+    counts = make_catalogue(tmp_path, SMALL, controls=True)
+    assert counts == made[1] | {"train_teacher": 600, "train_true": 600}
+    for name in FILES:
+        assert (tmp_path / f"{name}.parquet").read_bytes() == (made[0] / f"{name}.parquet").read_bytes()
+    pool = made[2]["train"]
+    taught, true = (read_examples(tmp_path / f"{name}.parquet") for name in ("train_teacher", "train_true"))
+    assert [replace(e, reference=None) for e in taught] == [replace(e, reference=None) for e in true] == pool
+    assert all(e.reference.tier == e.tier and e.reference.verdicts == e.verdicts for e in true)
+    assert 0.1 < sum(e.reference.tier == e.tier for e in taught) / len(taught) < 0.6
 
 
 def test_a_teacher_that_never_errs_judges_truly():
