@@ -14,7 +14,7 @@ from actors.scoring import RewardWorker, Scorable
 from actors.service import Pending, ServiceDied
 from agrl.errors import AgrlError, RewardError
 from agrl.relevance.records import Order, RewardMode, Score
-from agrl.relevance.reward import invalid_score
+from agrl.relevance.reward import Scorer, invalid_score
 from agrl.relevance.rulebook import read_rulebook
 
 TIMEOUT = "timeout"
@@ -58,7 +58,7 @@ class RewardPool:
         log_dir: Path | None = None,
         worker: type = RewardWorker,
     ) -> None:
-        self._names = read_rulebook(book_source).components
+        self._names = Scorer(read_rulebook(book_source), order, mode).names
         self._pool = ServicePool(
             runtime,
             "reward",
