@@ -17,13 +17,14 @@ from replay.statistics import PromptTable
 class GuideOutcome:
     """How guidance of one prompt ended.
 
-    ``solved``: it gave a sound answer. ``level``: the hint level at which it stopped, 0 for the reference trajectory.
-    ``replaced``: rollouts of the group that guided answers took the place of.
+    ``solved``: it gave a sound answer. ``level``: the hint level at which it stopped, 0 without a hint. ``replaced``:
+    rollouts of the group that guided answers took the place of. ``recalled``: by the policy's own earlier answers.
     """
 
     solved: bool
     level: int
     replaced: int = 0
+    recalled: bool = False
 
 
 class ReplayCore:
@@ -76,9 +77,9 @@ class ReplayCore:
             self._table.guided(example_id, outcome.solved, outcome.level)
         self._last.update(_guide_metrics(outcomes, self._rollouts))
 
-    def replay(self, example_id: str, k: int = 1) -> list[Rollout]:
-        """The policy's own best earlier answers to a prompt, at most ``k``; score them again before use."""
-        return self._buffer.best(example_id, k)
+    def recall(self, wanted: Mapping[str, int]) -> dict[str, list[Rollout]]:
+        """The policy's own best earlier answers: prompt id -> at most as many as wanted; score them again before use."""
+        return {example_id: self._buffer.best(example_id, k) for example_id, k in wanted.items()}
 
     def metrics(self) -> dict[str, float]:
         """Metrics of the step last observed and of the memory as a whole; docs/replay.md explains each."""
@@ -120,9 +121,10 @@ def _group_health(groups: Sequence[ScoredGroup], decomposed: bool) -> dict[str, 
 
 
 def _guide_metrics(outcomes: Mapping[str, GuideOutcome], rollouts: int) -> dict[str, float]:
-    levels = [outcome.level for outcome in outcomes.values() if outcome.solved]
+    levels = [outcome.level for outcome in outcomes.values() if outcome.solved and not outcome.recalled]
     return {
-        "guide/solved": float(len(levels)),
+        "guide/solved": float(sum(outcome.solved for outcome in outcomes.values())),
+        "guide/recalled": float(sum(outcome.recalled for outcome in outcomes.values())),
         "guide/share": sum(outcome.replaced for outcome in outcomes.values()) / max(rollouts, 1),
         "guide/level_mean": sum(levels) / len(levels) if levels else 0.0,
     }

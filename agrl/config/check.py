@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from agrl.algorithms.schedule import SCHEDULES
-from agrl.config.schema import Config, RayMode
+from agrl.config.schema import Config, GuidanceSource, RayMode, Semantics
 from agrl.errors import ConfigError
 
 POSITIVE = (
@@ -106,11 +106,29 @@ def _check_batch(config: Config) -> None:
             f"guidance.replace={guidance.replace} must be smaller than "
             f"trainer.rollouts_per_prompt={trainer.rollouts_per_prompt}: a group needs rollouts of the policy itself"
         )
+    _check_guidance(config)
     longest = config.task.max_prompt_tokens + config.task.max_response_tokens
     if learner.micro_batch_tokens < longest:
         raise ConfigError(
             f"learner.micro_batch_tokens={learner.micro_batch_tokens} is smaller than one sequence of "
             f"task.max_prompt_tokens + task.max_response_tokens = {longest}"
+        )
+
+
+def _check_guidance(config: Config) -> None:
+    guidance = config.guidance
+    if not guidance.enabled or guidance.semantics != Semantics.conditional:
+        return
+    if guidance.source != GuidanceSource.hinted:
+        raise ConfigError(
+            f"guidance.semantics=conditional cannot train guidance.source={guidance.source.value}: nobody sampled the "
+            "ground-truth trajectory, so it has no on-policy ratio",
+            hint="use guidance.source=hinted, or guidance.semantics=expert",
+        )
+    if guidance.temperature != config.rollout.temperature:
+        raise ConfigError(
+            f"guidance.semantics=conditional trains hinted rollouts as on-policy ones, so guidance.temperature="
+            f"{guidance.temperature:g} must equal rollout.temperature={config.rollout.temperature:g}"
         )
 
 

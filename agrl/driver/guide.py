@@ -1,4 +1,4 @@
-"""Guidance of the groups that the replay actor asks it for: ground truth, or the policy's own answers to a hint."""
+"""Guidance of the groups that the replay actor asks it for: own earlier answers, answers to a hint, or ground truth."""
 
 from __future__ import annotations
 
@@ -16,7 +16,11 @@ from replay.core import GuideOutcome
 from replay.decisions import Decision
 from replay.guidance import choose_solutions, replace_worst
 
-PROVENANCE = {Semantics.expert: Provenance.EXPERT, Semantics.transfer: Provenance.TRANSFER}
+PROVENANCE = {
+    Semantics.expert: Provenance.EXPERT,
+    Semantics.transfer: Provenance.TRANSFER,
+    Semantics.conditional: Provenance.ON_POLICY,
+}
 
 
 def guide(
@@ -24,21 +28,39 @@ def guide(
 ) -> tuple[list[ScoredGroup], dict[str, GuideOutcome]]:
     """Replace the worst rollouts of every group whose decision is "guide"; the other groups come back as they are.
 
-    Also returns, for each guided prompt, whether a sound answer was found and at which hint level.
+    Also returns, for each guided prompt, whether a sound answer was found, where, and at which hint level.
     """
-    asked = [i for i, decision in enumerate(decisions) if decision.kind == "guide"]
-    if not asked:
-        return list(groups), {}
-    source = _references if s.config.guidance.source == GuidanceSource.reference else _hinted
-    solutions, levels = source(s, [groups[i] for i in asked], [decisions[i].count for i in asked], step)
+    asked = {i: decision.count for i, decision in enumerate(decisions) if decision.kind == "guide"}
+    recalled = _recalled(s, [groups[i] for i in asked], list(asked.values())) if asked else []
+    found = {i: (solutions, 0) for i, solutions in zip(asked, recalled, strict=True) if solutions}
+    if left := [i for i in asked if i not in found]:
+        source = _references if s.config.guidance.source == GuidanceSource.reference else _hinted
+        solutions, levels = source(s, [groups[i] for i in left], [asked[i] for i in left], step)
+        found |= dict(zip(left, zip(solutions, levels, strict=True), strict=True))
     mixed, outcomes = list(groups), {}
-    for i, guided, level in zip(asked, solutions, levels, strict=True):
-        mixed[i] = replace_worst(groups[i], guided, decisions[i].count)
-        outcomes[groups[i].example.id] = GuideOutcome(bool(guided), level, len(guided))
+    for i, (guided, level) in found.items():
+        mixed[i] = replace_worst(groups[i], guided, asked[i])
+        outcomes[groups[i].example.id] = GuideOutcome(bool(guided), level, len(guided), recalled=i not in left)
     return mixed, outcomes
 
 
 Solutions = list[list[tuple[Rollout, Score]]]
+
+
+def _recalled(s: Services, groups: list[ScoredGroup], counts: list[int]) -> Solutions:
+    """The policy's own earlier sound answers to prompts that it fails now, scored again; trained as TRANSFER.
+
+    They were sampled under this very prompt but by weights long gone, whose log-probabilities say nothing of today's
+    policy: the ratio is taken against the learner's own.
+    """
+    if not s.config.guidance.recall:
+        return [[] for _ in groups]
+    stored = s.replay.call("recall", {g.example.id: n for g, n in zip(groups, counts, strict=True)}).result()
+    own = [[replace(r, provenance=Provenance.TRANSFER) for r in stored.get(g.example.id, [])] for g in groups]
+    flat = [(g.example, r.text, r.finish_reason) for g, kept in zip(groups, own, strict=True) for r in kept]
+    scores = iter(s.rewards.score(flat) if flat else [])
+    scored = [[(rollout, next(scores)) for rollout in kept] for kept in own]
+    return [choose_solutions(pairs, n) for pairs, n in zip(scored, counts, strict=True)]
 
 
 def _references(s: Services, groups: list[ScoredGroup], counts: list[int], step: int) -> tuple[Solutions, list[int]]:
@@ -77,13 +99,15 @@ def _hinted(s: Services, groups: list[ScoredGroup], counts: list[int], step: int
         answers = roll_out(s, prompts, s.config.guidance.hinted_rollouts, step, s.config.guidance.temperature)
         for i, tried in zip(unsolved, answers, strict=True):
             found = choose_solutions(list(zip(tried.rollouts, tried.scores, strict=True)), counts[i])
-            solutions[i] = [(_unhinted(s, groups[i], rollout), score) for rollout, score in found]
+            solutions[i] = [(_as_trained(s, groups[i], rollout), score) for rollout, score in found]
             reached[i] = level
     return solutions, reached
 
 
-def _unhinted(s: Services, group: ScoredGroup, rollout: Rollout) -> Rollout:
-    """The same answer as one to the prompt without the hint: this is the prompt that it is trained under."""
+def _as_trained(s: Services, group: ScoredGroup, rollout: Rollout) -> Rollout:
+    """A hinted answer under the prompt that it is trained under: without the hint, unless ``conditional`` keeps it."""
+    if s.config.guidance.semantics == Semantics.conditional:
+        return rollout
     provenance = PROVENANCE[s.config.guidance.semantics]
     logprobs = np.zeros_like(rollout.logprobs) if provenance == Provenance.EXPERT else rollout.logprobs
     return replace(rollout, prompt_ids=s.encoder.prompt(group.example), logprobs=logprobs, provenance=provenance)

@@ -54,7 +54,18 @@ class FakeRewards:
         self.submit, self.collect = self.score, lambda scores: scores
 
 
-def services(solved_at=2, **guidance):
+class FakeReplay:
+    """Remembers what it is given for prompt e1."""
+
+    def __init__(self, stored) -> None:
+        self.stored = stored
+
+    def call(self, method, wanted):
+        assert method == "recall"
+        return SimpleNamespace(result=lambda: {"e1": self.stored[: wanted["e1"]]})
+
+
+def services(solved_at=2, stored=(), **guidance):
     config = load_config(["experiment=agrl_tiny", *(f"guidance.{k}={v}" for k, v in guidance.items())])
     scorer = Scorer(BOOK, config.task.order, config.reward.mode)
     return SimpleNamespace(
@@ -64,6 +75,7 @@ def services(solved_at=2, **guidance):
         rollouts=FakeRollouts(solved_at),
         rewards=FakeRewards(scorer),
         scorer=scorer,
+        replay=FakeReplay(list(stored)),
     )
 
 
@@ -108,6 +120,33 @@ def test_the_reference_source_enters_the_ground_truth_once():
     (guided,) = [r for r in group.rollouts if r.provenance is Provenance.EXPERT]
     assert guided.text == render_response(BOOK, reference_judgement(BOOK, EXAMPLE), s.config.task.order)
     assert s.rollouts.asked == [] and outcomes["e1"].level == 0
+
+
+def test_conditional_semantics_keep_the_hint_and_train_on_policy():
+    s = services(solved_at=2, semantics="conditional", temperature=1.0)
+    (group,), _ = guide(s, [failing_group(s)], [Decision("guide", "low_accuracy", 1)], step=5)
+    (guided,) = [r for r in group.rollouts if r.text == RIGHT]
+    assert guided.provenance is Provenance.ON_POLICY and guided.prompt_ids.tolist() == [2]
+    assert guided.logprobs.tolist() == pytest.approx([-0.5, -0.1]), "of the policy that sampled it"
+
+
+def earlier(text):
+    return Rollout("e1", np.array([0], np.int32), np.array([7, 8], np.int32), np.zeros(2, np.float32), text, version=1)
+
+
+def test_an_earlier_sound_answer_is_recalled_before_any_hint():
+    s = services(stored=[earlier(RIGHT)])
+    (group,), outcomes = guide(s, [failing_group(s)], [Decision("guide", "low_accuracy", 2)], step=5)
+    (guided,) = [r for r in group.rollouts if r.provenance is Provenance.TRANSFER]
+    assert guided.version == 1 and guided.text == RIGHT and s.rollouts.asked == []
+    assert outcomes["e1"].recalled and outcomes["e1"].solved and outcomes["e1"].replaced == 1
+
+
+@pytest.mark.parametrize("change", [{"stored": [earlier(WRONG)]}, {"stored": [earlier(RIGHT)], "recall": False}])
+def test_what_is_no_longer_sound_or_not_asked_for_is_not_recalled(change):
+    s = services(solved_at=1, **change)
+    (group,), outcomes = guide(s, [failing_group(s)], [Decision("guide", "low_accuracy", 2)], step=5)
+    assert s.rollouts.asked == [1] and not outcomes["e1"].recalled and outcomes["e1"].solved
 
 
 def test_other_decisions_leave_their_groups_alone():

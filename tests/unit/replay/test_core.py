@@ -84,5 +84,6 @@ def test_metrics_of_a_step():
 def test_good_answers_are_kept_for_replay():
     replay = core()
     replay.observe([outcome(2, 8, "p0")], step=0)
-    assert [r.text for r in replay.replay("p0", k=5)] == ["p00", "p01"]
-    assert replay.replay("p1") == [] and replay.metrics()["replay/stored"] == 2
+    stored = replay.recall({"p0": 5, "p1": 1})
+    assert [r.text for r in stored["p0"]] == ["p00", "p01"]
+    assert stored["p1"] == [] and replay.metrics()["replay/stored"] == 2
