@@ -78,7 +78,7 @@ class ReplayCore:
         self._last.update(_guide_metrics(outcomes, self._rollouts))
 
     def recall(self, wanted: Mapping[str, int]) -> dict[str, list[Rollout]]:
-        """The policy's own best earlier answers: prompt id -> at most as many as wanted; score them again before use."""
+        """The policy's best earlier answers: prompt id -> at most as many as wanted; score them again before use."""
         return {example_id: self._buffer.best(example_id, k) for example_id, k in wanted.items()}
 
     def metrics(self) -> dict[str, float]:

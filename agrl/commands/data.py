@@ -21,7 +21,8 @@ Build the bundled synthetic catalogue: 48 kinds of product in 8 departments, 11 
   wild.parquet      held out: natural traffic
 
 --controls adds the rows of train.parquet with the teacher's reasoning (train_teacher.parquet) and with true reasoning
-(train_true.parquet), to be compared with. The same flags give the same files. docs/data.md explains the schema and why the data is posed like this.
+(train_true.parquet), to be compared with.
+The same flags give the same files. docs/data.md explains the schema and why the data is posed like this.
 """
 MAKE_EXAMPLES = """\
 examples:
@@ -67,7 +68,7 @@ def _register_make(commands: Any) -> None:
     make = _add(commands, "make", "build the bundled synthetic catalogue", MAKE_TEXT, _make)
     make.epilog = MAKE_EXAMPLES
     make.add_argument("--out", metavar="FOLDER", type=Path, required=True, help="where the files go")
-    make.add_argument("--controls", action="store_true", help="also the RL pool with reasoning, for control experiments")
+    make.add_argument("--controls", action="store_true", help="also the RL pool with reasoning, for controls")
     _add_settings(make, CatalogueSpec)
     _add_settings(
         make.add_argument_group("the teacher's error rates, from 0 (never) to 1 (always)"), TeacherErrors, "teacher_"

@@ -145,7 +145,7 @@ def test_an_earlier_sound_answer_is_recalled_before_any_hint():
 @pytest.mark.parametrize("change", [{"stored": [earlier(WRONG)]}, {"stored": [earlier(RIGHT)], "recall": False}])
 def test_what_is_no_longer_sound_or_not_asked_for_is_not_recalled(change):
     s = services(solved_at=1, **change)
-    (group,), outcomes = guide(s, [failing_group(s)], [Decision("guide", "low_accuracy", 2)], step=5)
+    _, outcomes = guide(s, [failing_group(s)], [Decision("guide", "low_accuracy", 2)], step=5)
     assert s.rollouts.asked == [1] and not outcomes["e1"].recalled and outcomes["e1"].solved
 
 
