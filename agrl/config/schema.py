@@ -161,6 +161,7 @@ class SftConfig:
     lr: float = 2e-3  # peak learning rate
     warmup_steps: int = 20  # steps of linear warm-up
     schedule: str = "cosine"  # or "constant"
+    hints: bool = True  # also the rows that show a hint; without them hinted rollouts are of little use
 
 
 @dataclass

@@ -26,18 +26,11 @@ from agrl.report.terminal import numbers, phase, progress
 
 def supervised(config: Config, console) -> RunFolder:
     """Train on ``data.seed``; the result is an ordinary model folder, RUN/model. Raises AgrlError by name."""
-    if not config.data.seed:
-        raise ConfigError("data.seed names no file", hint="give data.seed=FILE of examples with a reference judgement")
-    book = load_rulebook(config.task.rulebook)
-    run = RunFolder(config.run)
-    run.start(config, book, resume=False)
+    book, run = load_rulebook(config.task.rulebook), RunFolder(config.run)
     encoder = PromptEncoder(book, load_tokenizer(config.model.path), config.task)
-    sequences = reference_sequences(read_examples(config.data.seed), encoder)
+    sequences = load_references(config, encoder)
+    run.start(config, book, resume=False)
     steps, size = config.sft.steps, config.sft.batch_size
-    if len(sequences) < size:
-        raise ConfigError(
-            f"sft.batch_size={size} is larger than the {len(sequences)} usable rows of {config.data.seed}"
-        )
     console.print(
         f"SFT: {len(sequences):,} references, {steps} steps of {size} = {steps * size / len(sequences):.1f} epochs"
     )
@@ -46,17 +39,7 @@ def supervised(config: Config, console) -> RunFolder:
         with phase(console, "Loading the learner"):
             learner = LearnerGroup(runtime, config, run.logs)
             learner.setup()
-        recorder = Recorder(run.path, "sft")
-        batches = shuffled_batches(sequences, size, steps, config.trainer.seed)
-        with progress(console, "SFT", steps) as bar:
-            for step, batch in enumerate(batches):
-                begin = time.perf_counter()
-                c = config.sft
-                metrics = learner.train_sft(batch, learning_rate(step, c.lr, c.steps, c.warmup_steps, c.schedule))
-                recorder.log(step, metrics | {"time/step": time.perf_counter() - begin})
-                bar.advance(1, numbers({"loss": metrics["loss/total"]}))
-        recorder.close()
-        learner.export(run.model)
+        imitate(config, learner, sequences, run, console)
         learner.close()
     finally:
         runtime.shutdown()
@@ -64,13 +47,38 @@ def supervised(config: Config, console) -> RunFolder:
     return run
 
 
-def reference_sequences(examples: Sequence[Example], encoder: PromptEncoder) -> list[TrainSequence]:
+def imitate(config: Config, learner: LearnerGroup, sequences: Sequence[TrainSequence], run: RunFolder, console) -> None:
+    """Train a running learner on the sequences and export the model to RUN/model."""
+    c = config.sft
+    with Recorder(run.path, "sft") as recorder, progress(console, "SFT", c.steps) as bar:
+        for step, batch in enumerate(shuffled_batches(sequences, c.batch_size, c.steps, config.trainer.seed)):
+            begin = time.perf_counter()
+            metrics = learner.train_sft(batch, learning_rate(step, c.lr, c.steps, c.warmup_steps, c.schedule))
+            recorder.log(step, metrics | {"time/step": time.perf_counter() - begin})
+            bar.advance(1, numbers({"loss": metrics["loss/total"]}))
+    learner.export(run.model)
+
+
+def load_references(config: Config, encoder: PromptEncoder) -> list[TrainSequence]:
+    """What ``data.seed`` gives to imitate. Raises ConfigError when it is not set or has fewer rows than a batch."""
+    if not config.data.seed:
+        raise ConfigError("data.seed names no file", hint="give data.seed=FILE of examples with a reference judgement")
+    sequences = reference_sequences(read_examples(config.data.seed), encoder, config.sft.hints)
+    if len(sequences) < config.sft.batch_size:
+        raise ConfigError(
+            f"sft.batch_size={config.sft.batch_size} is larger than the {len(sequences)} usable rows of "
+            f"{config.data.seed}"
+        )
+    return sequences
+
+
+def reference_sequences(examples: Sequence[Example], encoder: PromptEncoder, hints: bool = True) -> list[TrainSequence]:
     """What to imitate: a row's own reference (right or wrong), else one rendered from its gold labels.
 
-    Raises DataError when no row has either, or none fits the length limits.
+    ``hints``: also the rows that show a hint. Raises DataError when no row has either, or none fits the length limits.
     """
     found = []
-    for example in examples:
+    for example in examples if hints else [e for e in examples if not e.hint_level]:
         judgement = example.reference or reference_judgement(encoder.book, example, complete=True)
         if judgement is None:
             continue

@@ -1,0 +1,55 @@
+"""What the supervised start imitates, and in which order."""
+
+from types import SimpleNamespace
+
+import numpy as np
+import pytest
+
+from agrl.driver.sft import reference_sequences, shuffled_batches
+from agrl.errors import DataError
+from agrl.relevance.records import Example, Judgement, Product
+from agrl.relevance.rulebook import load_rulebook
+
+REFERENCE = Judgement(4, {"category": "same", "attributes": "met"}, {"query": "mug", "product": "mug"})
+
+
+class FakeEncoder:
+    """A prompt is its hint level, a response its tier; both as long as that number says."""
+
+    book = load_rulebook("relevance")
+    task = SimpleNamespace(max_prompt_tokens=3, max_response_tokens=4)
+
+    def prompt(self, example, hint_level=0):
+        return np.full(hint_level + 1, hint_level, np.int32)
+
+    def response(self, judgement):
+        return "", np.full(judgement.tier, judgement.tier, np.int32)
+
+
+def row(hint_level=0, reference=REFERENCE):
+    return Example(f"r{hint_level}", "mug", Product("a mug"), 4, reference=reference, hint_level=hint_level)
+
+
+def prompts(sequences):
+    return [s.prompt_ids.tolist() for s in sequences]
+
+
+def test_hinted_rows_are_imitated_under_their_hint_unless_they_are_left_out():
+    rows = [row(0), row(2)]
+    assert prompts(reference_sequences(rows, FakeEncoder())) == [[0], [2, 2, 2]]
+    assert prompts(reference_sequences(rows, FakeEncoder(), hints=False)) == [[0]]
+
+
+def test_rows_that_do_not_fit_are_left_out_and_nothing_left_is_an_error():
+    assert prompts(reference_sequences([row(0), row(3)], FakeEncoder())) == [[0]]
+    with pytest.raises(DataError, match="none of 1 rows"):
+        reference_sequences([row(3)], FakeEncoder())
+
+
+def test_every_epoch_has_every_sequence_once_in_an_order_of_its_own():
+    batches = list(shuffled_batches(list(range(6)), 4, 6, seed=0))
+    flat = [i for batch in batches for i in batch]
+    epochs = [flat[i : i + 6] for i in range(0, 24, 6)]
+    assert [len(b) for b in batches] == [4] * 6 and all(sorted(e) == list(range(6)) for e in epochs)
+    assert len({tuple(e) for e in epochs}) > 1
+    assert batches == list(shuffled_batches(list(range(6)), 4, 6, seed=0))
