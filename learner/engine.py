@@ -81,9 +81,11 @@ class TrainingEngine:
     def lm(self) -> torch.nn.Module:
         return self.engine.module.lm
 
-    def logprobs(self, batch: PaddedBatch, temperature: float) -> tuple[torch.Tensor, torch.Tensor]:
+    def logprobs(
+        self, batch: PaddedBatch, temperature: float, entropy_gradient: bool = False
+    ) -> tuple[torch.Tensor, torch.Tensor]:
         """Log-probabilities (with gradient where enabled) and entropies of the response tokens, [tokens] each."""
-        return self.engine(batch.to(self.device), temperature)
+        return self.engine(batch.to(self.device), temperature, entropy_gradient)
 
     def backward(self, loss: torch.Tensor) -> None:
         """Accumulate the gradients of a scalar. ``step`` averages over ranks; scale by ``world`` for a sum."""

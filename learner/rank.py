@@ -11,6 +11,7 @@ import numpy as np
 import torch
 
 from agrl.algorithms.batch import Minibatch, TrainSequence
+from agrl.algorithms.divergence import kl_estimate
 from agrl.algorithms.policy_loss import LossSettings, TokenBatch, policy_loss
 from agrl.errors import DivergenceError
 from agrl.models.build import load_model, save_model
@@ -85,13 +86,13 @@ class LearnerRank:
     # ---- training -------------------------------------------------------------------------------------------------
 
     def train_sft(self, sequences: list[TrainSequence], plan: list[Minibatch], lr: float) -> StepSums:
-        """Cross-entropy of the responses, one optimizer step a minibatch, mean over the minibatch's tokens."""
+        """Cross-entropy of the responses, one optimizer step a minibatch, weighted by the plan."""
         sums = StepSums()
         for minibatch in plan:
             for micro in minibatch.micro[self.rank]:
                 logprobs, _ = self.engine.logprobs(self._pad(sequences, micro), 1.0)
-                loss = -logprobs.sum() * (1.0 if micro else 0.0)
-                self.engine.backward(loss * (self.world / minibatch.tokens))
+                loss = -(logprobs * self._weights(sequences, minibatch, micro)).sum()
+                self.engine.backward(loss * self.world)
                 sums.add({"loss": loss.item(), "tokens": len(logprobs) if micro else 0})
             self._step(sums, lr)
         return sums
@@ -121,14 +122,17 @@ class LearnerRank:
             _compare(gap, sequences[i], learner, version)
         for number, minibatch in enumerate(plan):
             for micro in minibatch.micro[self.rank]:
-                tokens = self._token_batch(sequences, micro, old, reference, temperature, sums)
+                padded = self._pad(sequences, micro)
+                logprobs, entropy = self.engine.logprobs(padded, temperature, loss.entropy_coef > 0)
+                tokens = self._token_batch(sequences, minibatch, micro, logprobs, entropy, old, reference)
                 if not several:
                     _compare_flat(gap, sequences, micro, tokens.logprobs, version)
                 token_loss, statistics = policy_loss(tokens, loss)
-                total = token_loss.sum() * (1.0 if micro else 0.0)
-                self.engine.backward(total * (self.world / minibatch.tokens))
+                total = token_loss.sum()
+                self.engine.backward(total * self.world)
                 if micro:
                     sums.add({"loss": total.item(), "tokens": len(token_loss), **statistics})
+                    sums.add({"entropy": entropy.detach().sum().item()})
             if number == 0 and max_mean_gap is not None:
                 gap.check(version, max_mean_gap)
             self._step(sums, lr)
@@ -139,28 +143,55 @@ class LearnerRank:
     def _token_batch(
         self,
         sequences: list[TrainSequence],
+        minibatch: Minibatch,
         micro: list[int],
+        logprobs: torch.Tensor,
+        entropy: torch.Tensor,
         old: dict[int, np.ndarray],
         reference: dict[int, np.ndarray],
-        temperature: float,
-        sums: StepSums,
     ) -> TokenBatch:
-        logprobs, entropy = self.engine.logprobs(self._pad(sequences, micro), temperature)
-        if not micro:  # a dummy forward pass that only keeps the ranks in step
-            zero = torch.zeros_like(logprobs)
-            return TokenBatch(logprobs, logprobs.detach(), zero, zero, zero.to(torch.int8), zero)
-        sums.add({"entropy": entropy.sum().item()})
-        lengths = torch.tensor([len(sequences[i].response_ids) for i in micro])
-        per_sequence = lambda values, dtype: torch.tensor(values, dtype=dtype).repeat_interleave(lengths)  # noqa: E731
+        weights = self._weights(sequences, minibatch, micro)
+        if not micro:
+            zero, index = torch.zeros_like(logprobs), torch.zeros_like(logprobs, dtype=torch.int64)
+            return TokenBatch(logprobs, zero, zero, zero, index.to(torch.int8), index, weights, entropy, zero)
+        each = lambda values, dtype: self._per_token(sequences, micro, values, dtype)  # noqa: E731
         flat = lambda parts: torch.from_numpy(np.concatenate(parts)).float().to(logprobs.device)  # noqa: E731
         return TokenBatch(
             logprobs=logprobs,
             old_logprobs=flat([old[i] for i in micro]) if old else logprobs.detach(),
             rollout_logprobs=flat([sequences[i].rollout_logprobs for i in micro]),
-            advantages=per_sequence([sequences[i].advantage for i in micro], torch.float32).to(logprobs.device),
-            provenance=per_sequence([int(sequences[i].provenance) for i in micro], torch.int8).to(logprobs.device),
+            advantages=each([sequences[i].advantage for i in micro], torch.float32),
+            provenance=each([int(sequences[i].provenance) for i in micro], torch.int8),
+            sequences=each(list(range(len(micro))), torch.int64),
+            weights=weights,
+            entropy=entropy,
             reference_logprobs=flat([reference[i] for i in micro]) if reference else None,
         )
+
+    def _weights(self, sequences: list[TrainSequence], minibatch: Minibatch, micro: list[int]) -> torch.Tensor:
+        """What every token weighs in the loss, float32 [tokens]: 0 for the dummy that only keeps the ranks in step."""
+        if not micro:
+            return torch.zeros(1, device=self.engine.device)
+        return self._per_token(sequences, micro, [minibatch.weights[i] for i in micro], torch.float32)
+
+    def _per_token(
+        self, sequences: list[TrainSequence], micro: list[int], values: list, dtype: torch.dtype
+    ) -> torch.Tensor:
+        lengths = torch.tensor([len(sequences[i].response_ids) for i in micro])
+        return torch.tensor(values, dtype=dtype).repeat_interleave(lengths).to(self.engine.device)
+
+    def kl_to_reference(
+        self, sequences: list[TrainSequence], plan: list[Minibatch], temperature: float, estimator: str
+    ) -> dict[int, float]:
+        """KL(policy || reference) estimated from each of this rank's responses: index -> sum over its tokens, nats.
+
+        Both are computed here, under the prompt that a response is trained under: guided answers have no rollout
+        log-probabilities under it, and the sum would add up the two engines' rounding.
+        """
+        policy = self._frozen_logprobs(self.engine.logprobs, sequences, plan, temperature)
+        reference = self._frozen_logprobs(self._reference_logprobs, sequences, plan, temperature)
+        tensor = torch.from_numpy
+        return {i: float(kl_estimate(tensor(policy[i]), tensor(reference[i]), estimator).sum()) for i in policy}
 
     @torch.no_grad()
     def _frozen_logprobs(

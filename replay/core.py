@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from agrl.config.schema import GuidanceConfig, ReplayConfig
 from agrl.relevance.records import Example, Provenance, Rollout, ScoredGroup
@@ -27,10 +27,22 @@ class GuideOutcome:
     recalled: bool = False
 
 
+@dataclass
+class StepSoFar:
+    """What the rounds of one step have brought. ``outcomes``: (correct, valid, has signal) of every group."""
+
+    step: int = -1
+    drawn: list[str] = field(default_factory=list)
+    decisions: list[Decision] = field(default_factory=list)
+    outcomes: list[tuple[int, int, bool]] = field(default_factory=list)
+    rollouts: int = 0
+
+
 class ReplayCore:
     """A plain class: the same object serves behind a Ray actor, in the driver's process and in a test.
 
-    A step is ``sample``, ``observe``, then ``guided`` with what became of the "guide" decisions, then ``metrics``.
+    A step is one or more rounds of ``sample`` and ``observe``, then ``guided`` with what became of the "guide"
+    decisions, then ``metrics``.
     ``decomposed``: the run computes advantages from every reward component by itself (``reward.mode=decomposed``).
     """
 
@@ -50,14 +62,20 @@ class ReplayCore:
         self._guidance = guidance_cfg
         self._decomposed = decomposed
         self._last: dict[str, float] = {}  # metrics of the step last observed
-        self._rollouts = 0  # of the step last observed
+        self._now = StepSoFar()
 
     def sample(self, n: int, step: int) -> list[Example]:
-        """``n`` different prompts for ``step``. Raises ConfigError when the pool is smaller than that."""
-        return [self._examples[example_id] for example_id in self._sampler.sample(n, self._table, step)]
+        """``n`` different prompts for ``step``, none of which it has had before.
+
+        Raises ConfigError when the pool is smaller than that.
+        """
+        now = self._at(step)
+        drawn = self._sampler.sample(n, self._table, step, now.drawn)
+        now.drawn += drawn
+        return [self._examples[example_id] for example_id in drawn]
 
     def observe(self, groups: Sequence[ScoredGroup], step: int) -> list[Decision]:
-        """Enter the outcomes of a step, then decide; one decision a group, in order."""
+        """Enter the outcomes of a round of a step, then decide; one decision a group, in order."""
         for group in groups:
             correct, valid = correct_of_valid(group)
             if valid:  # a group whose scoring failed says nothing about the prompt
@@ -66,16 +84,27 @@ class ReplayCore:
             for rollout, score in zip(group.rollouts, group.scores, strict=True):
                 if score.sound and rollout.provenance is Provenance.ON_POLICY:
                     self._buffer.add(rollout)
-        self._rollouts = sum(len(group.rollouts) for group in groups)
-        decisions = decide_batch(groups, self._table, self._guidance, step, self._rollouts, self._decomposed)
-        self._last = {**count_decisions(decisions), **_group_health(groups, self._decomposed), **_guide_metrics({}, 0)}
+        now = self._at(step)
+        now.rollouts += sum(len(group.rollouts) for group in groups)
+        granted = sum(decision.count for decision in now.decisions)
+        decisions = decide_batch(
+            groups, self._table, self._guidance, step, now.rollouts, self._decomposed, granted_before=granted
+        )
+        now.decisions += decisions
+        now.outcomes += [(*correct_of_valid(group), has_signal(group, self._decomposed)) for group in groups]
+        self._last = {**count_decisions(now.decisions), **_group_health(now.outcomes), **_guide_metrics({}, 0)}
         return decisions
 
+    def _at(self, step: int) -> StepSoFar:
+        if self._now.step != step:
+            self._now = StepSoFar(step)
+        return self._now
+
     def guided(self, outcomes: Mapping[str, GuideOutcome]) -> None:
-        """Enter what guidance did for the prompts (by example id) of the step last observed."""
+        """Enter what guidance did for the prompts (by example id) of all rounds of the step last observed."""
         for example_id, outcome in outcomes.items():
             self._table.guided(example_id, outcome.solved, outcome.level)
-        self._last.update(_guide_metrics(outcomes, self._rollouts))
+        self._last.update(_guide_metrics(outcomes, self._now.rollouts))
 
     def recall(self, wanted: Mapping[str, int]) -> dict[str, list[Rollout]]:
         """The policy's best earlier answers: prompt id -> at most as many as wanted; score them again before use."""
@@ -106,11 +135,11 @@ class ReplayCore:
         self._sampler.load_state_dict(state["sampler"])
         self._table.load_state_dict(state["table"])
         self._buffer.load_state_dict(state["buffer"])
+        self._now = StepSoFar()
 
 
-def _group_health(groups: Sequence[ScoredGroup], decomposed: bool) -> dict[str, float]:
+def _group_health(outcomes: Sequence[tuple[int, int, bool]]) -> dict[str, float]:
     """Shares of the groups with a valid score: all wrong, all right, nothing to learn from; before any guidance."""
-    outcomes = [(*correct_of_valid(group), has_signal(group, decomposed)) for group in groups]
     known = [outcome for outcome in outcomes if outcome[1]]
     share = 1 / max(len(known), 1)
     return {

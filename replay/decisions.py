@@ -43,11 +43,13 @@ def decide_batch(
     step: int,
     rollouts_total: int,
     decomposed: bool = False,
+    granted_before: int = 0,
 ) -> list[Decision]:
     """One decision a group, in order. ``table`` already holds the outcomes of these groups.
 
-    At most ``cfg.max_share`` of the step's ``rollouts_total`` rollouts are given to guidance, to the prompts with the
-    lowest moving accuracy first, among equals to those that have been failing longest, then in the order of the batch.
+    At most ``cfg.max_share`` of the ``rollouts_total`` rollouts that the step has so far are given to guidance
+    (``granted_before`` of them in its earlier rounds), to the prompts with the lowest moving accuracy first, among
+    equals to those that have been failing longest, then in the order of the batch.
     ``decomposed``: advantages come from every reward component by itself (GDPO), not from the totals.
     """
     wishes = [_wish(group, table[group.example.id], cfg, step) for group in groups]
@@ -56,7 +58,7 @@ def decide_batch(
         stats = table[groups[i].example.id]
         return stats.accuracy, -stats.failing(cfg.tau), i
 
-    budget = math.floor(cfg.max_share * rollouts_total + TOLERANCE)
+    budget = math.floor(cfg.max_share * rollouts_total + TOLERANCE) - granted_before
     granted = [0] * len(groups)
     for i in sorted((i for i, (count, _) in enumerate(wishes) if count), key=urgency):
         granted[i] = min(wishes[i][0], budget)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import copy
 import hashlib
 import math
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 
 import numpy as np
 
@@ -39,14 +39,20 @@ class PromptSampler:
         """Epochs begun so far; stays 0 under difficulty sampling, which has none."""
         return self._epochs
 
-    def sample(self, n: int, table: PromptTable, step: int) -> list[str]:
-        """``n`` different prompt ids for ``step``. Raises ConfigError when the pool is smaller than that."""
-        if n > len(self._ids):
+    def sample(self, n: int, table: PromptTable, step: int, taken: Collection[str] = ()) -> list[str]:
+        """``n`` prompt ids for ``step``, different from one another and from those that the step has ``taken`` already.
+
+        Raises ConfigError when the pool is smaller than that.
+        """
+        if n + len(taken) > len(self._ids):
             raise ConfigError(
-                f"step {step} asks for {n} different prompts and the RL pool (data.train) has {len(self._ids)}",
-                hint="lower trainer.prompts_per_step or give a larger pool",
+                f"step {step} asks for {n + len(taken)} different prompts and the RL pool (data.train) has "
+                f"{len(self._ids)}",
+                hint="lower trainer.prompts_per_step or trainer.generation_budget, or give a larger pool",
             )
-        chosen = self._by_difficulty(n, table) if self._cfg.sampling is Sampling.difficulty else self._by_epoch(n)
+        barred = {self._index[example_id] for example_id in taken}
+        difficulty = self._cfg.sampling is Sampling.difficulty
+        chosen = self._by_difficulty(n, table, barred) if difficulty else self._by_epoch(n, barred)
         return [self._ids[i] for i in chosen]
 
     def log_weights(self, table: PromptTable) -> np.ndarray:
@@ -62,21 +68,22 @@ class PromptSampler:
         floor = math.log(self._cfg.floor) if self._cfg.floor > 0 else -math.inf
         return np.maximum(-0.5 * (successes - self._rollouts / 2) ** 2, floor)
 
-    def _by_difficulty(self, n: int, table: PromptTable) -> list[int]:
+    def _by_difficulty(self, n: int, table: PromptTable, barred: set[int]) -> list[int]:
         # Weighted draws without replacement at one go: the n largest of log-weight plus Gumbel noise.
         keys = self.log_weights(table) + self._random.gumbel(size=len(self._ids))
+        keys[list(barred)] = -np.inf
         return np.argsort(-keys, kind="stable")[:n].tolist()
 
-    def _by_epoch(self, n: int) -> list[int]:
-        chosen, self._epoch = self._epoch[:n], self._epoch[n:]
+    def _by_epoch(self, n: int, barred: set[int]) -> list[int]:
+        # What the step holds already waits for a later step of the epoch, so that no step has a prompt twice.
+        chosen = [i for i in self._epoch if i not in barred][:n]
         if len(chosen) < n:  # the epoch ends inside this step
-            order, taken = self._random.permutation(len(self._ids)).tolist(), set(chosen)
-            # What ended the last epoch waits for a later step of the new one, so that no step has a prompt twice.
-            first = [i for i in order if i not in taken][: n - len(chosen)]
-            taken = set(first)
-            self._epoch = [i for i in order if i not in taken]
+            order, barred = self._random.permutation(len(self._ids)).tolist(), barred | set(chosen)
+            first = [i for i in order if i not in barred][: n - len(chosen)]
+            self._epoch = [i for i in order if i not in set(first)]
             self._epochs += 1
-            chosen = chosen + first
+            return chosen + first
+        self._epoch = [i for i in self._epoch if i not in set(chosen)]
         return chosen
 
     def state_dict(self) -> dict:

@@ -4,36 +4,40 @@ from __future__ import annotations
 
 import numpy as np
 
+ADVANTAGES = ("grpo", "dr_grpo", "rloo")
 EPSILON = 1e-6
 
 
-def group_advantages(rewards: np.ndarray, valid: np.ndarray, normalise_std: bool = True) -> np.ndarray:
-    """GRPO (arXiv 2402.03300, eq. 3): reward minus the group's mean, over its standard deviation.
+def group_advantages(rewards: np.ndarray, valid: np.ndarray, kind: str = "grpo") -> np.ndarray:
+    """How much better each rollout is than the others of its group: ``rewards`` float [G], ``valid`` bool [G] ->
+    float64 [G].
 
-    ``rewards`` float [G], ``valid`` bool [G]; returns float64 [G]. Without ``normalise_std`` it is Dr.GRPO's
-    (arXiv 2503.20783). The deviation is the unbiased one; equal rewards, or fewer than two valid ones, give zeros.
+    - grpo: (r - mean) / std, the unbiased one (GRPO, arXiv 2402.03300, section 4.1.2);
+    - dr_grpo: r - mean (Dr.GRPO, arXiv 2503.20783, section 3.2): no up-weighting of groups that nearly agree;
+    - rloo: r - mean of the *others* (RLOO, arXiv 2402.14740): a baseline that a reward takes no part in is unbiased.
+
+    Equal rewards, or fewer than two valid ones, give zeros. Raises ValueError on an unknown kind.
     """
+    if kind not in ADVANTAGES:
+        raise ValueError(f"unknown advantage {kind!r}; one of {', '.join(ADVANTAGES)}")
     rewards, valid = np.asarray(rewards, float), np.asarray(valid, bool)
     out = np.zeros_like(rewards)
-    if valid.sum() < 2:
+    known, n = rewards[valid], int(valid.sum())
+    if n < 2 or np.ptp(known) < 1e-9:
         return out
-    known = rewards[valid]
-    centred = known - known.mean()
-    if np.abs(centred).max() < 1e-9:
-        return out
-    out[valid] = centred / (known.std(ddof=1) + EPSILON) if normalise_std else centred
+    # r_i - (sum of the others) / (n - 1) is n / (n - 1) times r_i - mean
+    scale = {"grpo": 1 / (known.std(ddof=1) + EPSILON), "dr_grpo": 1.0, "rloo": n / (n - 1)}[kind]
+    out[valid] = (known - known.mean()) * scale
     return out
 
 
-def decomposed_advantages(
-    values: np.ndarray, valid: np.ndarray, weights: np.ndarray, normalise_std: bool = True
-) -> np.ndarray:
+def decomposed_advantages(values: np.ndarray, valid: np.ndarray, weights: np.ndarray, kind: str = "grpo") -> np.ndarray:
     """GDPO: every component normalised inside its group, then the weighted sum, before whitening over the batch.
 
-    ``values`` float [G, C], ``valid`` bool [G, C], ``weights`` float [C]; returns float64 [G]. A component that is
-    constant in the group, or valid for fewer than two responses, contributes nothing.
+    ``values`` float [G, C], ``valid`` bool [G, C], ``weights`` float [C], ``kind`` as in ``group_advantages``; returns
+    float64 [G]. A component that is constant in the group, or valid for fewer than two responses, contributes nothing.
     """
-    columns = [group_advantages(values[:, c], valid[:, c], normalise_std) for c in range(values.shape[1])]
+    columns = [group_advantages(values[:, c], valid[:, c], kind) for c in range(values.shape[1])]
     return np.stack(columns, axis=1) @ np.asarray(weights, float) if columns else np.zeros(len(values))
 
 

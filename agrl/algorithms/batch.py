@@ -11,6 +11,7 @@ from itertools import pairwise
 
 import numpy as np
 
+from agrl.algorithms.aggregation import token_weights
 from agrl.relevance.records import Provenance
 
 
@@ -41,20 +42,27 @@ class Minibatch:
     """One optimizer step: ``micro[rank]`` is that rank's list of micro-batches, each a list of sequence indices.
 
     Every rank has the same number of micro-batches (empty ones at the end), because collectives need it.
-    ``tokens``: trained tokens over all ranks, the denominator of the token mean (DAPO, arXiv 2503.14476, eq. 8).
+    ``weights``: sequence index -> what each of its tokens weighs in the loss, which is a plain sum over all ranks and
+    micro-batches: every denominator is in here.
     """
 
     micro: list[list[list[int]]]
-    tokens: int
+    weights: dict[int, float]
 
 
 def plan_minibatches(
-    sequences: list[TrainSequence], optimizer_steps: int, ranks: int, micro_batch_tokens: int
+    sequences: list[TrainSequence],
+    optimizer_steps: int,
+    ranks: int,
+    micro_batch_tokens: int,
+    aggregation: str = "token",
+    max_response_tokens: int = 1,
 ) -> list[Minibatch]:
     """Split a batch into optimizer steps, ranks and micro-batches of at most ``micro_batch_tokens`` padded tokens.
 
     Sequences keep their order across optimizer steps (so a group stays together); inside a step they are dealt to the
     ranks by length, and each rank's are packed longest first. A sequence longer than the budget travels alone.
+    ``aggregation`` and ``max_response_tokens``: see ``agrl.algorithms.aggregation.token_weights``.
     """
     bounds = np.linspace(0, len(sequences), min(optimizer_steps, len(sequences)) + 1).astype(int)
     plans = []
@@ -63,7 +71,9 @@ def plan_minibatches(
         micro = [_fill(by_length[rank::ranks], sequences, micro_batch_tokens) for rank in range(ranks)]
         most = max(len(m) for m in micro)
         micro = [m + [[] for _ in range(most - len(m))] for m in micro]
-        plans.append(Minibatch(micro, sum(len(sequences[i].response_ids) for i in range(begin, end))))
+        lengths = np.array([len(sequences[i].response_ids) for i in range(begin, end)])
+        weights = token_weights(lengths, aggregation, max_response_tokens)
+        plans.append(Minibatch(micro, dict(zip(range(begin, end), weights.tolist(), strict=True))))
     return plans
 
 

@@ -13,16 +13,13 @@ def log_ratio(logprobs: torch.Tensor, old_logprobs: torch.Tensor) -> torch.Tenso
     return (logprobs - old_logprobs).clamp(-LOG_RATIO_LIMIT, LOG_RATIO_LIMIT)
 
 
-def clipped_surrogate(
-    logprobs: torch.Tensor, old_logprobs: torch.Tensor, advantages: torch.Tensor, clip_low: float, clip_high: float
-) -> torch.Tensor:
+def clipped_surrogate(ratio: torch.Tensor, advantages: torch.Tensor, clip_low: float, clip_high: float) -> torch.Tensor:
     """max(-A r, -A clip(r, 1 - clip_low, 1 + clip_high)): PPO's loss with DAPO's asymmetric range.
 
     PPO: arXiv 1707.06347, eq. 7; clip-higher: DAPO, arXiv 2503.14476, eq. 10. All [tokens]; returns loss [tokens].
-    Used for ON_POLICY tokens, and for TRANSFER tokens with the learner's own old log-probabilities under the
-    un-hinted prompt (HINT, arXiv 2510.09388).
+    ``ratio`` r = pi / pi_old is a token's own (GRPO) or its sequence's (GSPO). Used for ON_POLICY tokens, and for
+    TRANSFER tokens with the learner's own old log-probabilities under the un-hinted prompt (HINT, arXiv 2510.09388).
     """
-    ratio = log_ratio(logprobs, old_logprobs).exp()
     clipped = ratio.clamp(1 - clip_low, 1 + clip_high)
     return torch.maximum(-advantages * ratio, -advantages * clipped)
 
@@ -35,8 +32,3 @@ def shaped_expert(logprobs: torch.Tensor, advantages: torch.Tensor, gamma: float
     """
     probability = logprobs.exp()
     return -advantages * probability / (probability + gamma)
-
-
-def truncated_importance(old_logprobs: torch.Tensor, rollout_logprobs: torch.Tensor, cap: float) -> torch.Tensor:
-    """w = min(exp(logp_learner_old - logp_rollout), cap), detached: corrects rollout-versus-learner mismatch (TIS)."""
-    return log_ratio(old_logprobs, rollout_logprobs).exp().clamp(max=cap).detach()

@@ -3,8 +3,20 @@
 from __future__ import annotations
 
 from agrl.algorithms.schedule import SCHEDULES
-from agrl.config.schema import Config, GuidanceSource, RayMode, Semantics
+from agrl.config.schema import (
+    KL,
+    Advantage,
+    Aggregation,
+    Config,
+    GuidanceSource,
+    Importance,
+    KLIn,
+    Ratio,
+    RayMode,
+    Semantics,
+)
 from agrl.errors import ConfigError
+from agrl.relevance.records import RewardMode
 
 POSITIVE = (
     "task.max_prompt_tokens",
@@ -42,6 +54,7 @@ SHARES = (
     "guidance.tau",
     "guidance.max_share",
     "guidance.mastered",
+    "learner.clip_low",
     "rollout.gpu_memory_utilization",
 )
 NOT_NEGATIVE = (
@@ -50,7 +63,8 @@ NOT_NEGATIVE = (
     "guidance.warmup_steps",
     "guidance.replace",
     "learner.kl_coef",
-    "learner.importance_cap",
+    "learner.clip_high",
+    "learner.entropy_coef",
     "learner.weight_decay",
     "learner.warmup_steps",
     "sft.warmup_steps",
@@ -79,7 +93,38 @@ def check(config: Config) -> None:
     if config.model.dtype not in ("float32", "bfloat16", "float16"):
         raise ConfigError(f"model.dtype={config.model.dtype!r} is not one of float32, bfloat16, float16")
     _check_batch(config)
+    _check_loss(config)
     _check_placement(config)
+
+
+def _check_loss(config: Config) -> None:
+    c, decomposed = config.learner, config.reward.mode == RewardMode.decomposed
+    if decomposed and c.advantage == Advantage.rloo:
+        raise ConfigError(
+            "learner.advantage=rloo contradicts reward.mode=decomposed, which whitens the sum of the components' "
+            "advantages: that takes away again all that a leave-one-out baseline changes; use grpo or dr_grpo"
+        )
+    if decomposed and c.kl_in == KLIn.reward:
+        raise ConfigError(
+            "learner.kl_in=reward contradicts reward.mode=decomposed: its advantages come from each component by "
+            "itself, so there is no total reward to take the KL off; use learner.kl_in=loss"
+        )
+    if c.ratio == Ratio.sequence and c.aggregation == Aggregation.token:
+        raise ConfigError(
+            "learner.ratio=sequence contradicts learner.aggregation=token: a mean over tokens would count a sequence's "
+            "one ratio as often as it has tokens; use learner.aggregation=sequence (GSPO), or constant where length "
+            "is to count (LUSPO)"
+        )
+    if c.kl_coef > 0 and c.kl_in == KLIn.loss and c.kl_estimator == KL.k1:
+        raise ConfigError(
+            "learner.kl_estimator=k1 contradicts learner.kl_in=loss: as a term of the loss its expected gradient is "
+            "zero; use k2 or k3, or learner.kl_in=reward"
+        )
+    if c.importance_cap < 1 or (c.importance == Importance.mask and c.importance_cap == 1):
+        raise ConfigError(
+            f"learner.importance_cap={c.importance_cap:g} must be at least 1, and greater with "
+            "learner.importance=mask: 1 is the weight where the two engines agree"
+        )
 
 
 def _check_batch(config: Config) -> None:
@@ -98,6 +143,11 @@ def _check_batch(config: Config) -> None:
         raise ConfigError(
             f"a minibatch has fewer rollouts than learner.ranks={learner.ranks}: raise trainer.prompts_per_step or "
             "trainer.rollouts_per_prompt, or lower learner.optimizer_steps_per_batch"
+        )
+    if not trainer.generation_budget >= 1:
+        raise ConfigError(
+            f"trainer.generation_budget={trainer.generation_budget:g} must be at least 1: it multiplies "
+            "trainer.prompts_per_step"
         )
     if config.sft.batch_size < learner.ranks:
         raise ConfigError(f"sft.batch_size={config.sft.batch_size} is smaller than learner.ranks={learner.ranks}")

@@ -30,6 +30,34 @@ class Semantics(str, Enum):
     conditional = "conditional"
 
 
+class Advantage(str, Enum):
+    grpo = "grpo"  # reward minus the group's mean, over its standard deviation
+    dr_grpo = "dr_grpo"  # reward minus the group's mean
+    rloo = "rloo"  # reward minus the mean of the others
+
+
+class Ratio(str, Enum):
+    token = "token"
+    sequence = "sequence"  # GSPO
+
+
+class Aggregation(str, Enum):
+    token = "token"  # mean over the minibatch's tokens
+    sequence = "sequence"  # mean over a response's tokens, then over responses
+    constant = "constant"  # sum over tokens, by responses times task.max_response_tokens
+
+
+class Importance(str, Enum):
+    truncate = "truncate"
+    mask = "mask"
+    none = "none"
+
+
+class KLIn(str, Enum):
+    loss = "loss"
+    reward = "reward"
+
+
 class KL(str, Enum):
     k1 = "k1"
     k2 = "k2"
@@ -125,12 +153,17 @@ class LearnerConfig:
     max_grad_norm: float = 1.0  # gradients are scaled down to this norm
     optimizer_steps_per_batch: int = 1  # minibatches of a step, an update each
     micro_batch_tokens: int = 16384  # padded tokens of one forward-backward pass
+    advantage: Advantage = Advantage.grpo  # grpo (mean and deviation), dr_grpo (mean) or rloo (mean of the others)
+    ratio: Ratio = Ratio.token  # of new to old probability: each token's, or the sequence's geometric mean (GSPO)
     clip_low: float = 0.2  # ratios are clipped to [1 - clip_low, 1 + clip_high]
     clip_high: float = 0.28  # larger than clip_low: DAPO's clip-higher
-    normalise_std: bool = True  # divide advantages by the group's standard deviation (Dr.GRPO: false)
+    aggregation: Aggregation = Aggregation.token  # token mean (DAPO), sequence means (GRPO, GSPO) or constant (Dr.GRPO)
     kl_coef: float = 0.0  # weight of KL(policy || start model); 0 keeps no reference model
-    kl_estimator: KL = KL.k3  # k1, k2 or k3
-    importance_cap: float = 2.0  # C of the truncated importance correction, 0 for none
+    kl_in: KLIn = KLIn.loss  # token by token in the loss, or summed over a response and taken off its reward
+    kl_estimator: KL = KL.k3  # k2 or k3; in the reward also k1, the one with an unbiased gradient there
+    entropy_coef: float = 0.0  # weight of an entropy bonus on sampled tokens
+    importance: Importance = Importance.truncate  # of rollout-learner mismatch w: min(w, cap), mask outside, or none
+    importance_cap: float = 2.0  # the cap; mask: w outside [1 / cap, cap] has no policy loss
     timeout_s: float = 1800.0  # seconds after which a learner call counts as hung
 
 
@@ -146,6 +179,7 @@ class SyncConfig:
 class TrainerConfig:
     steps: int = 100  # RL steps
     prompts_per_step: int = 32  # prompts (groups) of a step
+    generation_budget: float = 1.0  # times prompts_per_step: most prompts tried while groups are dropped (DAPO)
     rollouts_per_prompt: int = 8  # G, the size of a group
     evaluate_every: int = 0  # steps; 0: only before the first and after the last
     checkpoint_every: int = 0  # steps; 0: only after the last

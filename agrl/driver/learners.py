@@ -6,11 +6,13 @@ import os
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
 from actors.runtime import Runtime, wait_any
 from actors.service import Pending, Service, ServiceDied
-from agrl.algorithms.batch import TrainSequence, plan_minibatches
+from agrl.algorithms.batch import Minibatch, TrainSequence, plan_minibatches
 from agrl.algorithms.policy_loss import LossSettings
-from agrl.config.schema import Config
+from agrl.config.schema import Config, KLIn
 from agrl.errors import LearnerError
 from learner.rank import LearnerRank, RankSettings, StepSums
 from learner.sync_check import sync_metrics
@@ -62,34 +64,30 @@ class LearnerGroup:
     def train_policy(self, sequences: list[TrainSequence], lr: float) -> dict[str, float]:
         """One batch of reinforcement learning; the weights become version ``self.version``. Returns metrics."""
         c = self.config
-        plan = plan_minibatches(
-            sequences, c.learner.optimizer_steps_per_batch, c.learner.ranks, c.learner.micro_batch_tokens
-        )
-        loss = LossSettings(
-            clip_low=c.learner.clip_low,
-            clip_high=c.learner.clip_high,
-            importance_cap=c.learner.importance_cap,
-            gamma=c.guidance.gamma,
-            kl_coef=c.learner.kl_coef,
-            kl_estimator=c.learner.kl_estimator.value,
-        )
+        plan = self._plan(sequences, c.learner.optimizer_steps_per_batch, c.learner.aggregation.value)
+        loss = loss_settings(c)
         tolerance = c.sync.max_mean_gap if c.sync.check else None
         batch = self.runtime.put(sequences)
         sums = self._all("train_policy", batch, plan, loss, c.rollout.temperature, lr, self.version, tolerance)
         self.version += 1
-        return _policy_metrics(sums, lr)
+        return _policy_metrics(sums, len(plan), lr)
+
+    def kl_to_reference(self, sequences: list[TrainSequence]) -> np.ndarray:
+        """KL(policy || start model) estimated from each response, summed over its tokens: float64 [N], nats."""
+        c = self.config
+        batch, plan = self.runtime.put(sequences), self._plan(sequences, 1)
+        found = self._all("kl_to_reference", batch, plan, c.rollout.temperature, c.learner.kl_estimator.value)
+        return np.array([value for _, value in sorted(pair for part in found for pair in part.items())])
 
     def train_sft(self, sequences: list[TrainSequence], lr: float) -> dict[str, float]:
         """One optimizer step of cross-entropy on the responses. Returns metrics."""
-        plan = plan_minibatches(sequences, 1, self.config.learner.ranks, self.config.learner.micro_batch_tokens)
-        sums = _merge(self._all("train_sft", self.runtime.put(sequences), plan, lr))
+        sums = _merge(self._all("train_sft", self.runtime.put(sequences), self._plan(sequences, 1), lr))
         self.version += 1
-        tokens = sums.total["tokens"]
         return {
-            "loss/total": sums.total["loss"] / tokens,
+            "loss/total": sums.total["loss"],
             "grad_norm": sums.maximum["grad_norm"],
             "lr": lr,
-            "tokens/trained": tokens,
+            "tokens/trained": sums.total["tokens"],
         }
 
     def weights(self) -> Pending:
@@ -115,6 +113,12 @@ class LearnerGroup:
     def close(self) -> None:
         for rank in self.ranks:
             rank.kill()
+
+    def _plan(
+        self, sequences: list[TrainSequence], optimizer_steps: int, aggregation: str = "token"
+    ) -> list[Minibatch]:
+        c, longest = self.config.learner, self.config.task.max_response_tokens
+        return plan_minibatches(sequences, optimizer_steps, c.ranks, c.micro_batch_tokens, aggregation, longest)
 
     def _all(self, method: str, *args: Any) -> list[Any]:
         self.doing = method.replace("_", " ")
@@ -156,12 +160,28 @@ def _merge(ranks: list[StepSums]) -> StepSums:
     return merged
 
 
-def _policy_metrics(ranks: list[StepSums], lr: float) -> dict[str, float]:
+def loss_settings(config: Config) -> LossSettings:
+    """The constants of the policy loss, as configured; a KL term in the reward is none in the loss."""
+    c = config.learner
+    return LossSettings(
+        ratio=c.ratio.value,
+        clip_low=c.clip_low,
+        clip_high=c.clip_high,
+        importance=c.importance.value,
+        importance_cap=c.importance_cap,
+        gamma=config.guidance.gamma,
+        kl_coef=c.kl_coef if c.kl_in == KLIn.loss else 0.0,
+        kl_estimator=c.kl_estimator.value,
+        entropy_coef=c.entropy_coef,
+    )
+
+
+def _policy_metrics(ranks: list[StepSums], optimizer_steps: int, lr: float) -> dict[str, float]:
     sums = _merge(ranks)
     total = sums.total
     tokens, sampled = max(total["tokens"], 1), max(total["sampled"], 1)
     metrics = {
-        "loss/total": total["loss"] / tokens,
+        "loss/total": total["loss"] / optimizer_steps,
         "policy/ratio_mean": total["ratio"] / sampled,
         "policy/clip_fraction": total["clipped"] / sampled,
         "policy/entropy": total["entropy"] / tokens,
@@ -171,4 +191,6 @@ def _policy_metrics(ranks: list[StepSums], lr: float) -> dict[str, float]:
     }
     if "kl" in total:
         metrics["loss/kl"] = total["kl"] / sampled
+    if "masked" in total:
+        metrics["policy/masked_fraction"] = total["masked"] / max(total["on_policy"], 1)
     return metrics | sync_metrics(total, sums.maximum["gap_max"])

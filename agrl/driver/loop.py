@@ -13,7 +13,7 @@ from agrl.config.schema import Config
 from agrl.data.files import read_examples
 from agrl.driver.clock import Clock
 from agrl.driver.evaluate import evaluate_sets, evaluation_sets
-from agrl.driver.plan import describe
+from agrl.driver.plan import check_pool, describe
 from agrl.driver.prompts import PromptEncoder
 from agrl.driver.run_folder import Checkpoint, RunFolder
 from agrl.driver.services import Services, start_services
@@ -38,6 +38,7 @@ def train(config: Config, console, resume: bool = False) -> RunFolder:
     encoder = PromptEncoder(book, load_tokenizer(config.model.path), config.task)
     examples = read_examples(config.data.train)
     pool = encoder.fitting(examples, hinted=config.guidance.enabled)
+    check_pool(config, len(pool))
     sets = evaluation_sets(config, encoder)
     run.start(config, book, resume)
     for line in describe(config, pool_size=len(pool), too_long=len(examples) - len(pool)):

@@ -2,7 +2,25 @@
 
 from __future__ import annotations
 
+import math
+
 from agrl.config.schema import Config, RayMode
+from agrl.errors import ConfigError
+
+
+def most_prompts(config: Config) -> int:
+    """Prompts that one step may try at most."""
+    t = config.trainer
+    return math.floor(t.generation_budget * t.prompts_per_step + 1e-9)  # 1.1 * 10 is 11
+
+
+def check_pool(config: Config, pool_size: int) -> None:
+    """Raise ConfigError when a step may need more different prompts than there are."""
+    if pool_size < most_prompts(config):
+        raise ConfigError(
+            f"data.train has {pool_size} usable prompts, fewer than the {most_prompts(config)} that a step may try",
+            hint="lower trainer.prompts_per_step or trainer.generation_budget, or give a larger pool",
+        )
 
 
 def describe(config: Config, pool_size: int, too_long: int) -> list[str]:
@@ -10,12 +28,17 @@ def describe(config: Config, pool_size: int, too_long: int) -> list[str]:
     t, learner, g = config.trainer, config.learner, config.guidance
     rollouts = t.prompts_per_step * t.rollouts_per_prompt
     seen = t.steps * t.prompts_per_step
+    most = most_prompts(config)
     lines = [
         f"Run     {config.run}: {t.steps} steps, {config.reward.mode.value} reward, rule book {config.task.rulebook}, "
         f"{config.task.order.value.replace('_', ' ')}",
         f"Batch   {t.prompts_per_step} prompts x {t.rollouts_per_prompt} rollouts = {rollouts} rollouts a step, "
         f"{learner.optimizer_steps_per_batch} optimizer step{'s' * (learner.optimizer_steps_per_batch > 1)} of "
-        f"{rollouts // learner.optimizer_steps_per_batch}, micro-batches up to {learner.micro_batch_tokens:,} tokens",
+        f"{rollouts // learner.optimizer_steps_per_batch}, micro-batches up to {learner.micro_batch_tokens:,} tokens"
+        + (f"; up to {most} prompts tried while groups are dropped" if most > t.prompts_per_step else ""),
+        f"Loss    {learner.advantage.value} advantages, {learner.ratio.value} ratios within "
+        f"[1 - {learner.clip_low:g}, 1 + {learner.clip_high:g}], {learner.aggregation.value} aggregation"
+        + (f", {learner.kl_coef:g} KL in the {learner.kl_in.value}" if learner.kl_coef else ""),
         f"Pool    {pool_size:,} prompts, {config.replay.sampling.value} sampling; {seen:,} draws in all"
         + (f"; {too_long:,} prompts longer than task.max_prompt_tokens left out" if too_long else ""),
     ]

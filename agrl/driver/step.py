@@ -7,14 +7,17 @@ from dataclasses import dataclass
 import numpy as np
 
 from agrl.algorithms.schedule import learning_rate
-from agrl.driver.batch import group_relative, train_sequences
+from agrl.config.schema import Config, KLIn
+from agrl.driver.batch import group_relative, train_sequence, train_sequences
 from agrl.driver.clock import Clock
 from agrl.driver.guide import guide
+from agrl.driver.plan import most_prompts
 from agrl.driver.rollout import roll_out
 from agrl.driver.services import Services
 from agrl.driver.step_metrics import rollout_metrics
 from agrl.errors import RewardError, WeightSyncError
 from agrl.relevance.records import ScoredGroup
+from replay.decisions import Decision
 
 
 @dataclass
@@ -29,20 +32,29 @@ class StepResult:
 def training_step(s: Services, step: int) -> StepResult:
     """Run step ``step`` (from 0) of adaptive guided RL. Raises the AgrlError that names what went wrong."""
     config, clock = s.config, Clock()
-    with clock("sample"):
-        examples = s.replay.call("sample", config.trainer.prompts_per_step, step).result()
-    with clock("rollout"):
-        prompts = [(example, 0) for example in examples]
-        sampled = roll_out(s, prompts, config.trainer.rollouts_per_prompt, step, config.rollout.temperature)
-        refuse_stale(sampled, s.learner.version)
-        refuse_unscored(sampled)
+    sampled: list[ScoredGroup] = []
+    decisions: list[Decision] = []
+    while wanted := prompts_wanted(config, decisions):
+        with clock("sample"):
+            examples = s.replay.call("sample", wanted, step).result()
+        with clock("rollout"):
+            prompts = [(example, 0) for example in examples]
+            groups = roll_out(s, prompts, config.trainer.rollouts_per_prompt, step, config.rollout.temperature)
+            refuse_stale(groups, s.learner.version)
+            sampled += groups
+            refuse_unscored(sampled)
+        with clock("guide"):
+            decisions += s.replay.call("observe", groups, step).result()
     with clock("guide"):
-        decisions = s.replay.call("observe", sampled, step).result()
-        groups, outcomes = guide(s, sampled, decisions, step)
+        mixed, outcomes = guide(s, sampled, decisions, step)
         s.replay.call("guided", outcomes).result()
-    trained = [g for g, d in zip(groups, decisions, strict=True) if d.kind != "drop"]
-    advantages = group_relative(trained, config.reward.mode, s.scorer.weights, config.learner.normalise_std)
-    metrics = rollout_metrics(sampled, s.scorer.names)
+    trained = [g for g, d in zip(mixed, decisions, strict=True) if d.kind != "drop"]
+    with clock("learn"):
+        penalties, about_kl = kl_penalties(s, trained)
+    advantages = group_relative(
+        trained, config.reward.mode, s.scorer.weights, config.learner.advantage.value, penalties
+    )
+    metrics = rollout_metrics(sampled, s.scorer.names) | about_kl
     if sequences := train_sequences(trained, advantages):
         with clock("learn"):
             rate = learning_rate(
@@ -54,6 +66,29 @@ def training_step(s: Services, step: int) -> StepResult:
     metrics |= s.replay.call("metrics").result() | s.rollouts.metrics() | s.rewards.metrics()
     metrics["sync/version"] = s.learner.version
     return StepResult(trained, advantages, metrics | clock.metrics())
+
+
+def prompts_wanted(config: Config, decisions: list[Decision]) -> int:
+    """How many prompts to roll out next, 0 when the step has enough: as many as groups are missing.
+
+    DAPO's dynamic sampling (arXiv 2503.14476, section 3.2): dropped groups are replaced by fresh prompts, while no more
+    than ``generation_budget`` times ``prompts_per_step`` have been tried.
+    """
+    missing = config.trainer.prompts_per_step - sum(decision.kind != "drop" for decision in decisions)
+    return min(missing, most_prompts(config) - len(decisions))
+
+
+def kl_penalties(s: Services, groups: list[ScoredGroup]) -> tuple[list[np.ndarray], dict[str, float]]:
+    """What KL(policy || start model) takes off the reward of every rollout, float64 [G] a group; with its metric.
+
+    The estimate summed over a response's tokens, times ``kl_coef``, as in the reward of RLHF (arXiv 2009.01325, section
+    3.4); zeros where the KL is not in the reward. Decisions came before: equal rewards are dropped, whatever the KL.
+    """
+    c, sizes = s.config.learner, [len(group.rollouts) for group in groups]
+    if c.kl_in != KLIn.reward or c.kl_coef == 0 or not groups:
+        return [np.zeros(size) for size in sizes], {}
+    kl = s.learner.kl_to_reference([train_sequence(rollout) for group in groups for rollout in group.rollouts])
+    return np.split(c.kl_coef * kl, np.cumsum(sizes)[:-1]), {"policy/reference_kl": float(kl.mean())}
 
 
 def refuse_stale(groups: list[ScoredGroup], version: int) -> None:

@@ -10,7 +10,7 @@ from agrl.relevance.records import ScoredGroup
 
 
 def rollout_metrics(groups: Sequence[ScoredGroup], components: Sequence[str]) -> dict[str, float]:
-    """``train/*``, ``reward/*``, ``response/*`` and ``tokens/*`` over all rollouts; invalid scores are left out."""
+    """Metrics over all rollouts that a step sampled; invalid scores are left out."""
     rollouts = [rollout for group in groups for rollout in group.rollouts]
     scores = [score for group in groups for score in group.scores]
     valid = [score for score in scores if score.valid]
@@ -27,6 +27,7 @@ def rollout_metrics(groups: Sequence[ScoredGroup], components: Sequence[str]) ->
         "reward/invalid": len(scores) - len(valid),
         "response/length_mean": float(lengths.mean()),
         "response/cut_off": _share(rollouts, lambda rollout: rollout.finish_reason == "length"),
+        "rollout/generated_groups": len(groups),
         "tokens/response": int(lengths.sum()),
         "tokens/prompt": sum(len(group.rollouts[0].prompt_ids) for group in groups),
     }

@@ -54,28 +54,34 @@ class PolicyModel(nn.Module):
         super().__init__()
         self.lm = lm
 
-    def forward(self, batch: PaddedBatch, temperature: float = 1.0) -> tuple[torch.Tensor, torch.Tensor]:
-        """``(logprobs, entropy)``, float32 [tokens] each, nats, of the tempered distribution; entropy is detached."""
+    def forward(
+        self, batch: PaddedBatch, temperature: float = 1.0, entropy_gradient: bool = False
+    ) -> tuple[torch.Tensor, torch.Tensor]:
+        """``(logprobs, entropy)``, float32 [tokens] each, nats, of the tempered distribution.
+
+        The entropy is detached unless ``entropy_gradient``: its gradient keeps another whole distribution a token.
+        """
         hidden = self.lm.get_decoder()(input_ids=batch.input_ids, use_cache=False).last_hidden_state
         hidden = hidden[batch.rows, batch.columns]
         head = self.lm.get_output_embeddings()
         chunk = max(1, LOGIT_ELEMENTS // self.lm.config.vocab_size)
         parts = []
         for begin in range(0, max(len(hidden), 1), chunk):
-            args = (head, hidden[begin : begin + chunk], batch.targets[begin : begin + chunk], temperature)
+            part = slice(begin, begin + chunk)
+            args = (head, hidden[part], batch.targets[part], temperature, entropy_gradient)
             whole = len(hidden) <= chunk or not torch.is_grad_enabled()
             parts.append(_head_logprobs(*args) if whole else checkpoint(_head_logprobs, *args, use_reentrant=False))
         return torch.cat([p[0] for p in parts]), torch.cat([p[1] for p in parts])
 
 
 def _head_logprobs(
-    head: nn.Module, hidden: torch.Tensor, targets: torch.Tensor, temperature: float
+    head: nn.Module, hidden: torch.Tensor, targets: torch.Tensor, temperature: float, entropy_gradient: bool
 ) -> tuple[torch.Tensor, torch.Tensor]:
     logits = head(hidden).float()
     if temperature != 1.0:
         logits = logits / temperature
     normaliser = logits.logsumexp(-1)
     logprobs = logits.gather(-1, targets[:, None]).squeeze(-1) - normaliser
-    with torch.no_grad():
+    with torch.set_grad_enabled(entropy_gradient and torch.is_grad_enabled()):
         entropy = normaliser - (logits.softmax(-1) * logits).sum(-1)
     return logprobs, entropy

@@ -1,62 +1,13 @@
-"""Losses against a literal loop over tokens, and against closed forms where there is one."""
+"""The terms of the loss, each against its closed form."""
 
 import math
 
 import pytest
 import torch
-from hypothesis import given
-from hypothesis import strategies as st
 
 from agrl.algorithms.divergence import kl_estimate
-from agrl.algorithms.policy_loss import LossSettings, TokenBatch, policy_loss
-from agrl.algorithms.surrogate import clipped_surrogate, shaped_expert, truncated_importance
-from agrl.relevance.records import Provenance
-
-finite = st.floats(-8, 0)
-tokens = st.lists(
-    st.tuples(finite, finite, finite, st.floats(-3, 3), st.sampled_from(list(Provenance))), min_size=1, max_size=12
-)
-
-
-def batch_of(rows, requires_grad=False) -> TokenBatch:
-    new, old, rollout, advantage, provenance = zip(*rows, strict=True)
-    as_tensor = lambda values: torch.tensor(values, dtype=torch.float64)  # noqa: E731
-    logprobs = as_tensor(new).requires_grad_(requires_grad)
-    return TokenBatch(
-        logprobs, as_tensor(old), as_tensor(rollout), as_tensor(advantage), torch.tensor([int(p) for p in provenance])
-    )
-
-
-def literal_loss(new, old, rollout, advantage, provenance, s: LossSettings) -> float:
-    ratio = math.exp(new - old)
-    clipped = min(max(ratio, 1 - s.clip_low), 1 + s.clip_high)
-    surrogate = -min(advantage * ratio, advantage * clipped)
-    if provenance == Provenance.ON_POLICY:
-        return surrogate * min(math.exp(old - rollout), s.importance_cap)
-    if provenance == Provenance.TRANSFER:
-        return surrogate
-    if provenance == Provenance.EXPERT:
-        p = math.exp(new)
-        return -advantage * p / (p + s.gamma)
-    return 0.0
-
-
-@given(tokens)
-def test_policy_loss_equals_a_literal_loop(rows):
-    settings = LossSettings()
-    loss, _ = policy_loss(batch_of(rows), settings)
-    expected = torch.tensor([literal_loss(*row, settings) for row in rows], dtype=torch.float64)
-    torch.testing.assert_close(loss, expected, rtol=1e-9, atol=1e-9)
-
-
-@given(tokens)
-def test_masked_tokens_have_no_loss_and_no_gradient(rows):
-    batch = batch_of(rows, requires_grad=True)
-    loss, _ = policy_loss(batch, LossSettings())
-    loss.sum().backward()
-    masked = batch.provenance == Provenance.MASKED
-    assert (loss[masked] == 0).all()
-    assert (batch.logprobs.grad[masked] == 0).all()
+from agrl.algorithms.importance import importance_weights
+from agrl.algorithms.surrogate import clipped_surrogate, log_ratio, shaped_expert
 
 
 def test_gradient_of_an_expert_token_is_luffys_closed_form():
@@ -70,7 +21,7 @@ def test_gradient_of_an_expert_token_is_luffys_closed_form():
 def test_first_update_of_a_clipped_surrogate_is_the_policy_gradient():
     logprobs = torch.tensor([-1.0, -2.0, -0.5], requires_grad=True)
     advantages = torch.tensor([1.0, -2.0, 0.5])
-    clipped_surrogate(logprobs, logprobs.detach(), advantages, 0.2, 0.28).sum().backward()
+    clipped_surrogate(log_ratio(logprobs, logprobs.detach()).exp(), advantages, 0.2, 0.28).sum().backward()
     torch.testing.assert_close(logprobs.grad, -advantages)
 
 
@@ -79,21 +30,30 @@ def test_first_update_of_a_clipped_surrogate_is_the_policy_gradient():
     [(1, 1.29, False), (1, 1.27, True), (-1, 0.79, False), (-1, 0.81, True), (1, 0.5, True), (-1, 2.0, True)],
 )
 def test_clip_stops_the_gradient_only_on_the_far_side(advantage, ratio, moves):
-    logprobs = torch.tensor([math.log(ratio)], requires_grad=True)
-    clipped_surrogate(logprobs, torch.zeros(1), torch.tensor([float(advantage)]), 0.2, 0.28).sum().backward()
-    assert (logprobs.grad.item() != 0) == moves
+    ratio = torch.tensor([ratio], requires_grad=True)
+    clipped_surrogate(ratio, torch.tensor([float(advantage)]), 0.2, 0.28).sum().backward()
+    assert (ratio.grad.item() != 0) == moves
 
 
 def test_an_absurd_ratio_stays_finite():
-    loss = clipped_surrogate(torch.tensor([0.0]), torch.tensor([-1e4]), torch.tensor([-1.0]), 0.2, 0.28)
-    assert torch.isfinite(loss).all()
+    ratio = log_ratio(torch.tensor([0.0]), torch.tensor([-1e4])).exp()
+    assert torch.isfinite(clipped_surrogate(ratio, torch.tensor([-1.0]), 0.2, 0.28)).all()
 
 
-def test_truncated_importance_is_capped_and_detached():
-    old = torch.tensor([-1.0, -1.0], requires_grad=True)
-    weight = truncated_importance(old, torch.tensor([-5.0, -0.5]), cap=2.0)
-    torch.testing.assert_close(weight, torch.tensor([2.0, math.exp(-0.5)]))
-    assert not weight.requires_grad
+@pytest.mark.parametrize(
+    ("kind", "expected"),
+    [("truncate", [2.0, 1.5, 0.6, 0.4]), ("mask", [0.0, 1.5, 0.6, 0.0]), ("none", [1.0, 1.0, 1.0, 1.0])],
+)
+def test_importance_weights_by_hand(kind, expected):
+    mismatch = torch.tensor([3.0, 1.5, 0.6, 0.4]).log().requires_grad_()
+    weights = importance_weights(mismatch, kind, cap=2.0)
+    torch.testing.assert_close(weights, torch.tensor(expected))
+    assert not weights.requires_grad
+
+
+@pytest.mark.parametrize("kind", ["truncate", "mask", "none"])
+def test_engines_that_agree_need_no_correction(kind):
+    assert (importance_weights(torch.zeros(3), kind, cap=2.0) == 1).all()
 
 
 @pytest.mark.parametrize("estimator", ["k1", "k2", "k3"])
@@ -112,8 +72,9 @@ def test_k1_and_k3_are_unbiased():
         torch.testing.assert_close(estimate, exact)
 
 
-def test_an_unknown_estimator_and_a_missing_reference_are_refused():
+def test_unknown_kinds_are_refused():
     with pytest.raises(ValueError, match="k9"):
         kl_estimate(torch.zeros(1), torch.zeros(1), "k9")
-    with pytest.raises(ValueError, match="reference_logprobs"):
-        policy_loss(batch_of([(-1.0, -1.0, -1.0, 1.0, Provenance.ON_POLICY)]), LossSettings(kl_coef=0.1))
+    with pytest.raises(ValueError, match="clamp"):
+        importance_weights(torch.zeros(1), "clamp", 2.0)
+    assert math.isfinite(importance_weights(torch.tensor([20.0]), "none", 2.0).item())

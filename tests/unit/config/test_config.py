@@ -6,6 +6,9 @@ import pytest
 
 from agrl.config import document
 from agrl.config.compose import load_config, resumed_config, to_yaml
+from agrl.config.schema import LearnerConfig
+from agrl.driver.learners import loss_settings
+from agrl.driver.plan import check_pool, most_prompts
 from agrl.errors import ConfigError
 from agrl.relevance.records import Order, RewardMode
 
@@ -27,6 +30,28 @@ def test_every_shipped_experiment_and_algorithm_is_valid(experiment, algorithm):
     assert load_config([f"experiment={experiment}", f"algorithm={algorithm}"]).run
 
 
+LOSSES = sorted(p.stem for p in (ROOT / "conf" / "loss").glob("*.yaml"))
+
+
+@pytest.mark.parametrize("loss", LOSSES)
+@pytest.mark.parametrize("size", [[], ["size=tiny"]])
+def test_every_shipped_loss_is_valid_and_what_its_paper_says(loss, size):
+    found = load_config(["model.path=x", f"loss={loss}", *size]).learner
+    shape = (found.advantage.value, found.ratio.value, found.aggregation.value)
+    expected = {
+        "dapo": ("grpo", "token", "token"),
+        "grpo": ("grpo", "token", "sequence"),
+        "gspo": ("grpo", "sequence", "sequence"),
+        "dr_grpo": ("dr_grpo", "token", "constant"),
+        "rloo": ("rloo", "token", "constant"),
+    }
+    assert shape == expected[loss] and sorted(expected) == LOSSES
+
+
+def test_the_default_loss_is_dapo_as_the_schema_has_it():
+    assert load_config(["model.path=x"]).learner == LearnerConfig()
+
+
 @pytest.mark.parametrize(
     ("overrides", "named"),
     [
@@ -45,6 +70,16 @@ def test_every_shipped_experiment_and_algorithm_is_valid(experiment, algorithm):
         (["guidance.replace=8"], "guidance.replace"),
         (["sft.batch_size=1", "learner.ranks=2"], "sft.batch_size"),
         (["trainer.prompts_per_step=2", "trainer.rollouts_per_prompt=2", "learner.ranks=3"], "learner.ranks"),
+        (["learner.clip_low=1.5"], "learner.clip_low"),
+        (["learner.entropy_coef=-0.1"], "learner.entropy_coef"),
+        (["learner.advantage=median"], "learner.advantage"),
+        (["learner.advantage=rloo", "reward.mode=decomposed"], "learner.advantage=rloo"),
+        (["learner.kl_in=reward", "reward.mode=decomposed"], "learner.kl_in=reward"),
+        (["learner.ratio=sequence"], "learner.aggregation=token"),
+        (["learner.kl_estimator=k1", "learner.kl_coef=0.1"], "learner.kl_estimator=k1"),
+        (["learner.importance_cap=0"], "learner.importance_cap"),
+        (["learner.importance=mask", "learner.importance_cap=1"], "learner.importance_cap"),
+        (["trainer.generation_budget=0.5"], "trainer.generation_budget"),
         (["ray=inline", "learner.ranks=2"], "learner.ranks"),
         (["ray=inline", "rollout.actors=2"], "rollout.actors"),
         (["ray=inline", "ray.address=auto"], "ray.address"),
@@ -55,6 +90,20 @@ def test_what_cannot_work_is_refused_by_name(overrides, named):
     with pytest.raises(ConfigError, match=named.replace(".", r"\.")) as refused:
         load_config(overrides if overrides[0].startswith("experiment") else [*TINY, *overrides])
     assert "Traceback" not in str(refused.value)
+
+
+def test_the_kl_stands_in_the_loss_or_in_the_reward():
+    with_kl = ["model.path=x", "learner.kl_coef=0.1"]
+    assert loss_settings(load_config(with_kl)).kl_coef == 0.1
+    assert loss_settings(load_config([*with_kl, "learner.kl_in=reward"])).kl_coef == 0
+
+
+def test_a_pool_that_a_step_may_exhaust_is_refused():
+    config = load_config([*TINY, "trainer.prompts_per_step=10", "trainer.generation_budget=1.1"])
+    assert most_prompts(config) == 11
+    check_pool(config, 11)
+    with pytest.raises(ConfigError, match="10 usable prompts, fewer than the 11"):
+        check_pool(config, 10)
 
 
 def test_a_missing_model_is_named():

@@ -46,8 +46,12 @@ def group(*scores: Score) -> ScoredGroup:
 GOOD, BAD, BROKEN = score(1, 1, 1, correct=True), score(1, 0, 0), invalid_score(NAMES, "timeout")
 
 
+def relative(groups, mode=RewardMode.rules, kind="grpo", penalties=None):
+    return group_relative(groups, mode, WEIGHTS, kind, penalties or [np.zeros(len(g.rollouts)) for g in groups])
+
+
 def test_totals_become_group_relative_advantages_and_invalid_ones_are_not_trained():
-    (found,) = group_relative([group(GOOD, BROKEN, BAD)], RewardMode.rules, WEIGHTS, True)
+    (found,) = relative([group(GOOD, BROKEN, BAD)])
     assert np.isnan(found[1])
     np.testing.assert_allclose(found[[0, 2]], group_advantages(np.array([1.0, 0.2]), np.ones(2, bool)))
     trained = train_sequences([group(GOOD, BROKEN, BAD)], [found])
@@ -57,13 +61,13 @@ def test_totals_become_group_relative_advantages_and_invalid_ones_are_not_traine
 
 def test_a_group_without_signal_is_left_out_of_training():
     groups = [group(BAD, BAD), group(GOOD, BAD)]
-    advantages = group_relative(groups, RewardMode.rules, WEIGHTS, True)
+    advantages = relative(groups)
     assert len(train_sequences(groups, advantages)) == 2
 
 
 def test_decomposed_advantages_are_whitened_over_the_batch():
     groups = [group(GOOD, BAD, BAD), group(GOOD, GOOD, BROKEN), group(score(0, 0, 0), GOOD, BAD)]
-    found = group_relative(groups, RewardMode.decomposed, WEIGHTS, True)
+    found = relative(groups, RewardMode.decomposed)
     flat = np.concatenate(found)
     assert np.isnan(flat).sum() == 1
     assert abs(np.nanmean(flat)) < 1e-9
@@ -71,9 +75,23 @@ def test_decomposed_advantages_are_whitened_over_the_batch():
     assert found[0][0] > 0 > found[0][1]
 
 
+def test_a_penalty_is_taken_off_the_total_before_the_baseline():
+    (found,) = relative([group(GOOD, BROKEN, BAD)], kind="rloo", penalties=[np.array([0.3, 9.0, 0.1])])
+    assert np.isnan(found[1])
+    np.testing.assert_allclose(found[[0, 2]], [0.7 - 0.1, 0.1 - 0.7])
+
+
+def test_nothing_to_train_on_is_no_error():
+    assert relative([]) == [] and train_sequences([], []) == []
+    broken = [group(BROKEN, BROKEN)]
+    for mode in RewardMode:
+        assert train_sequences(broken, relative(broken, mode)) == []
+
+
 def test_metrics_leave_invalid_scores_out_and_count_them():
     metrics = rollout_metrics([group(GOOD, BROKEN, BAD), group(score(1, 0, 1, correct=True), BAD)], NAMES)
     assert metrics["train/accuracy"] == 2 / 4
+    assert metrics["rollout/generated_groups"] == 2
     assert metrics["train/right_tier_wrong_verdict"] == 1 / 4
     assert metrics["reward/invalid"] == 1
     assert metrics["reward/category_invalid"] == 1

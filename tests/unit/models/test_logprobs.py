@@ -60,6 +60,24 @@ def test_chunks_change_neither_values_nor_gradients(model_path, monkeypatch):
         torch.testing.assert_close(a, b, rtol=1e-3, atol=2e-5)  # float32 sums in another order
 
 
+@pytest.mark.parametrize("limit", [1 << 25, 700], ids=["whole", "chunked"])
+def test_the_entropy_carries_gradient_only_when_asked(model_path, monkeypatch, limit):
+    monkeypatch.setattr(module, "LOGIT_ELEMENTS", limit)
+    lm = load_model(model_path, "float32").train()
+    prompts, responses = some_sequences(2)
+    batch = pad_batch(prompts, responses)
+    detached = PolicyModel(lm)(batch)[1]
+    assert not detached.requires_grad
+    found = PolicyModel(lm)(batch, 1.0, True)[1]
+    hidden = lm(input_ids=batch.input_ids).logits[batch.rows, batch.columns].float()
+    expected = torch.distributions.Categorical(logits=hidden).entropy()
+    torch.testing.assert_close(found, expected, rtol=1e-4, atol=1e-5)
+    torch.testing.assert_close(found, detached)
+    parameters = list(lm.parameters())
+    for a, b in zip(*(torch.autograd.grad(x.sum(), parameters) for x in (found, expected)), strict=True):
+        torch.testing.assert_close(a, b, rtol=1e-3, atol=2e-5)
+
+
 def test_text_survives_the_tokenizer(model_path):
     tokenizer = load_tokenizer(model_path)
     text = "Query: grinder; not electric\nTier: 2  ünïcode"

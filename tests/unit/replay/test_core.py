@@ -6,6 +6,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from agrl.config.schema import GuidanceConfig, ReplayConfig, Sampling
+from agrl.errors import ConfigError
 from replay.core import GuideOutcome, ReplayCore
 
 from .build import example, group, outcome, score
@@ -87,3 +88,27 @@ def test_good_answers_are_kept_for_replay():
     stored = replay.recall({"p0": 5, "p1": 1})
     assert [r.text for r in stored["p0"]] == ["p00", "p01"]
     assert stored["p1"] == [] and replay.metrics()["replay/stored"] == 2
+
+
+@pytest.mark.parametrize("sampling", Sampling)
+def test_rounds_of_a_step_share_its_prompts_its_guidance_and_its_metrics(sampling):
+    replay = core(sampling, max_share=0.15, warmup_steps=0)
+    first, second = replay.sample(4, step=0), replay.sample(3, step=0)
+    assert len({x.id for x in first + second}) == 7
+    decisions = replay.observe([outcome(0, 8, x.id) for x in first], step=0)
+    assert sum(d.count for d in decisions) == 4, "of 32 rollouts"
+    more = replay.observe([outcome(0, 8, x.id) for x in second], step=0)
+    assert sum(d.count for d in more) == 8 - 4, "of 56 rollouts, less what was given before"
+    metrics = replay.metrics()
+    assert metrics["decisions/guide"] + metrics["decisions/keep"] + metrics["decisions/drop"] == 7
+    assert metrics["group/all_wrong"] == 1
+    replay.guided({first[0].id: GuideOutcome(True, 1, replaced=2)})
+    assert replay.metrics()["guide/share"] == pytest.approx(2 / 56)
+    assert len(replay.sample(POOL, step=1)) == POOL, "a new step starts with the whole pool"
+
+
+def test_a_step_cannot_have_more_prompts_than_there_are():
+    replay = core()
+    replay.sample(POOL - 1, step=3)
+    with pytest.raises(ConfigError, match=f"step 3 asks for {POOL + 1} different prompts"):
+        replay.sample(2, step=3)

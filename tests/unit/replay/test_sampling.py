@@ -66,6 +66,33 @@ def test_no_prompt_twice_in_a_step(pool, data, sampling):
 
 
 @settings(max_examples=50, deadline=None)
+@given(pool=st.integers(1, 17), data=st.data(), sampling=st.sampled_from(Sampling))
+def test_rounds_of_a_step_have_no_prompt_twice_and_lose_none(pool, data, sampling):
+    rounds, draws = data.draw(st.lists(st.integers(1, pool), min_size=1, max_size=4)), sampler(pool, sampling)
+    for step in range(12):
+        taken = []
+        for n in rounds:
+            if len(taken) + n <= pool:
+                taken += draws.sample(n, PromptTable(), step, taken)
+        assert len(taken) == len(set(taken))
+    if sampling is Sampling.uniform:
+        counts = Counter(draws.sample(1, PromptTable(), step)[0] for step in range(12, 12 + 2 * pool))
+        assert counts.keys() == set(ids(pool)), "a prompt that was passed over in a step must come back"
+
+
+@settings(max_examples=50, deadline=None)
+@given(pool=st.integers(1, 17), data=st.data())
+def test_uniform_rounds_draw_every_prompt_once_an_epoch(pool, data):
+    n = data.draw(st.integers(1, pool))
+    draws, drawn = sampler(pool), []
+    for step in range(3 * pool):
+        first = draws.sample(n, PromptTable(), step)
+        drawn += first + (draws.sample(min(2, pool - n), PromptTable(), step, first) if n < pool else [])
+    for start in range(0, len(drawn) - pool + 1, pool):
+        assert sorted(drawn[start : start + pool]) == sorted(ids(pool))
+
+
+@settings(max_examples=50, deadline=None)
 @given(pool=st.integers(1, 17), data=st.data())
 def test_uniform_draws_every_prompt_once_an_epoch(pool, data):
     n, draws = data.draw(st.integers(1, pool)), sampler(pool)
