@@ -18,7 +18,7 @@ from types import ModuleType
 
 from agrl.errors import AgrlError
 
-COMMANDS = ("demo", "data", "model", "sft", "train", "eval", "report", "doctor")
+COMMANDS = ("demo", "data", "model", "sft", "train", "eval", "compare", "report", "doctor")
 
 DESCRIPTION = """\
 Train a language model to judge how relevant a product is to a shopper's query:
@@ -39,6 +39,7 @@ the same, step by step:
   agrl train experiment=agrl_tiny model.path=runs/sft/model run=runs/agrl
                                                  adaptive guided RL; key=value overrides any setting
   agrl eval runs/agrl                            metrics on held-out sets, by segment
+  agrl compare runs/sft runs/agrl                who is nearer to gold, example by example
   agrl report runs/agrl                          write runs/agrl/report.html again
 
 `agrl COMMAND --help` explains a command.

@@ -120,7 +120,7 @@ def _checked_rows(path: Path) -> Iterator[tuple[int, Any, list[Problem]]]:
     """Yields (row number, row, its problems); missing columns come as row 0."""
     if not _known(path).exists():
         raise DataError(f"{path} does not exist", hint="`agrl data make --out FOLDER` builds the bundled catalogue")
-    for number, row in _parquet_rows(path) if path.suffix == ".parquet" else _json_rows(path):
+    for number, row in _parquet_rows(path) if path.suffix == ".parquet" else json_rows(path):
         if isinstance(row, Problem):
             yield number, None, [row]
         else:
@@ -145,7 +145,8 @@ def _parquet_rows(path: Path) -> Iterator[tuple[int, Any]]:
             yield number, row
 
 
-def _json_rows(path: Path) -> Iterator[tuple[int, Any]]:
+def json_rows(path: Path) -> Iterator[tuple[int, Any]]:
+    """Yields (line from 1, what it holds or the Problem that it is not JSON); blank lines are passed over."""
     with path.open(encoding="utf-8", errors="replace") as file:
         for number, line in enumerate(file, 1):
             if not line.strip():

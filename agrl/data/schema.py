@@ -109,11 +109,11 @@ def row_problems(row: Any) -> Iterator[tuple[str, str]]:
         return
     for key in row.keys() - set(SCHEMA.names):
         yield key, f"unknown field; the fields are {', '.join(SCHEMA.names)}"
-    yield from _text(row, "id", "id")
-    yield from _text(row, "query", "query")
-    yield from _tier(row, "tier")
-    yield from _names(row, "verdicts", "verdicts")
-    yield from _text(row, "segment", "segment", required=False)
+    yield from text_problems(row, "id", "id")
+    yield from text_problems(row, "query", "query")
+    yield from tier_problems(row, "tier", "tier")
+    yield from names_problems(row, "verdicts", "verdicts")
+    yield from text_problems(row, "segment", "segment", required=False)
     hint = row.get("hint_level")
     if hint is not None and (not isinstance(hint, int) or isinstance(hint, bool) or hint < 0):
         yield "hint_level", f"expected 0 (no hint) or a hint level, found {hint!r}"
@@ -128,10 +128,10 @@ def _product_problems(product: Any) -> Iterator[tuple[str, str]]:
     fields = ("title", "category", "brand", "attributes", "text")
     for key in product.keys() - set(fields):
         yield f"product.{key}", f"unknown field; a product has {', '.join(fields)}"
-    yield from _text(product, "title", "product.title")
+    yield from text_problems(product, "title", "product.title")
     for key in ("category", "brand", "text"):
-        yield from _text(product, key, f"product.{key}", required=False)
-    yield from _names(product, "attributes", "product.attributes")
+        yield from text_problems(product, key, f"product.{key}", required=False)
+    yield from names_problems(product, "attributes", "product.attributes")
 
 
 def _reference_problems(reference: Any) -> Iterator[tuple[str, str]]:
@@ -140,12 +140,13 @@ def _reference_problems(reference: Any) -> Iterator[tuple[str, str]]:
     if not isinstance(reference, dict):
         yield "reference", f"expected a judgement or null, found {reference!r}"
         return
-    yield from _tier(reference, "reference.tier")
-    yield from _names(reference, "verdicts", "reference.verdicts")
-    yield from _names(reference, "readings", "reference.readings")
+    yield from tier_problems(reference, "tier", "reference.tier")
+    yield from names_problems(reference, "verdicts", "reference.verdicts")
+    yield from names_problems(reference, "readings", "reference.readings")
 
 
-def _text(row: dict[str, Any], key: str, name: str, required: bool = True) -> Iterator[tuple[str, str]]:
+def text_problems(row: dict[str, Any], key: str, name: str, required: bool = True) -> Iterator[tuple[str, str]]:
+    """Whether the field ``key`` is text, and not blank where it is required."""
     value = row.get(key)
     if value is None and not required:
         return
@@ -155,13 +156,15 @@ def _text(row: dict[str, Any], key: str, name: str, required: bool = True) -> It
         yield name, "is empty"
 
 
-def _tier(row: dict[str, Any], name: str) -> Iterator[tuple[str, str]]:
-    tier = row.get("tier")
+def tier_problems(row: dict[str, Any], key: str, name: str) -> Iterator[tuple[str, str]]:
+    """Whether the field ``key`` is one of the tiers."""
+    tier = row.get(key)
     if not isinstance(tier, int) or isinstance(tier, bool) or tier not in TIERS:
         yield name, f"expected a tier of {', '.join(map(str, TIERS))}, found {tier!r}"
 
 
-def _names(row: dict[str, Any], key: str, name: str) -> Iterator[tuple[str, str]]:
+def names_problems(row: dict[str, Any], key: str, name: str) -> Iterator[tuple[str, str]]:
+    """Whether the field ``key`` is absent or maps text to text."""
     value = row.get(key)
     if value is None:
         return

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
-from agrl.report.curves import LIMIT, SERIES, Line, line_svg, stacked_svg
+from agrl.report.curves import LIMIT, SERIES, Line, line_svg, spread_caption, spread_svg, stacked_svg
 from agrl.report.run_data import RunData
 
 SHARE = (0.0, 1.0)
@@ -151,6 +151,20 @@ def held_out(run: RunData) -> Iterator[Chart]:
     if lines:
         reading = "What counts: examples never trained on."
         yield Chart("Held-out macro-F1", "greedy answers", reading, line_svg(lines, SHARE), _legend(lines))
+
+
+def spread(
+    title: str,
+    unit: str,
+    runs: Mapping[str, Sequence[Line]],
+    ylim: tuple[float, float] | None = None,
+    band: str = "range",
+) -> Chart:
+    """Learning curves of several methods (method -> a curve for each run) with the spread over runs; see ``curves``."""
+    legend = tuple(
+        (f"{method} ({len(lines)})", colour % len(SERIES)) for colour, (method, lines) in enumerate(runs.items())
+    )
+    return Chart(title, unit, spread_caption(band), spread_svg(runs, ylim, band), legend)
 
 
 def components(run: RunData) -> Iterator[Chart]:

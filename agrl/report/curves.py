@@ -25,6 +25,12 @@ SERIES = ("#2f6fde", "#d9730d", "#1f9d6b", "#8b5cf6", "#cf3f5b", "#0e9aa7", "#a3
 LIMIT = 4
 """The colour of a tolerance."""
 
+BANDS = {
+    "range": "from the lowest run to the highest",
+    "sd": "one standard deviation of the runs (ddof 1) either way",
+}
+"""What the band of a curve over several runs can be."""
+
 SIZE = (4.3, 2.5)  # inches; scaled to the width of its place on the page
 _STYLE = {
     "font.family": "sans-serif",
@@ -79,7 +85,7 @@ def line_svg(
         if log:
             axes.set_yscale("log")
         if ylim is not None:
-            axes.set_ylim(ylim[0] - 0.02 * (ylim[1] - ylim[0]), ylim[1] + 0.02 * (ylim[1] - ylim[0]))
+            axes.set_ylim(*_aired(ylim))
         elif not log:
             _frame(axes, [value for line in lines for value in line.y])
         return _svg(figure)
@@ -103,25 +109,39 @@ def stacked_svg(x: Sequence[float], parts: Sequence[Sequence[float]], colours: S
         return _svg(figure)
 
 
-def spread_png(path: Path, runs: Mapping[str, Sequence[Line]], ylabel: str, title: str = "") -> None:
-    """A PNG for a document: for every name the mean over its runs (seeds), with the band from least to most.
+def spread_png(
+    path: Path, runs: Mapping[str, Sequence[Line]], ylabel: str, title: str = "", band: str = "range"
+) -> None:
+    """A PNG for a document: for every method the mean over its runs, with a band that the picture explains.
 
-    The runs of one name must have the same steps. Raises ``ValueError`` when they have not.
+    ``runs``: method -> a curve for each run, all at the same steps. ``band``: a key of ``BANDS``. Raises ``ValueError``
+    for another band, or when the runs of one method have different steps.
     """
-    with _axes(size=(6.4, 3.4)) as (figure, axes):
-        for colour, (label, lines) in enumerate(runs.items()):
-            if any(list(line.x) != list(lines[0].x) for line in lines):
-                raise ValueError(f"the runs of {label!r} were measured at different steps")
-            values = np.array([line.y for line in lines], dtype=float)  # [runs, steps]
-            tone = SERIES[colour % len(SERIES)]
-            axes.fill_between(lines[0].x, values.min(0), values.max(0), color=tone, alpha=0.18, linewidth=0)
-            axes.plot(lines[0].x, values.mean(0), color=tone, label=f"{label} ({len(lines)} runs)")
+    with _axes(size=(6.4, 3.6)) as (figure, axes):
+        _draw_spread(axes, runs, band)
         axes.set_xlabel("training step")
         axes.set_ylabel(ylabel)
         axes.set_title(title, loc="left", fontsize=10, fontweight="bold")
         axes.legend(loc="best")
+        figure.supxlabel(spread_caption(band), x=0.01, ha="left", fontsize=8.5)
         Path(path).parent.mkdir(parents=True, exist_ok=True)
         figure.savefig(path, dpi=160, facecolor="white")
+
+
+def spread_svg(runs: Mapping[str, Sequence[Line]], ylim: tuple[float, float] | None = None, band: str = "range") -> str:
+    """The same as inline SVG for a page, which draws the legend and puts ``spread_caption`` under it."""
+    with _axes() as (figure, axes):
+        _draw_spread(axes, runs, band)
+        if ylim is not None:
+            axes.set_ylim(*_aired(ylim))
+        return _svg(figure)
+
+
+def spread_caption(band: str = "range") -> str:
+    """What the curves and bands of ``spread_png`` and ``spread_svg`` are. Raises ``ValueError`` for no known band."""
+    if band not in BANDS:
+        raise ValueError(f"unknown band {band!r}; there are {', '.join(BANDS)}")
+    return f"Curves: mean over runs. Bands: {BANDS[band]}."
 
 
 def moving_average(values: Sequence[float], window: int) -> np.ndarray:
@@ -143,6 +163,27 @@ def _draw(axes: Axes, line: Line) -> None:
         axes.fill_between(line.x, smooth - band, smooth + band, color=colour, alpha=0.13, linewidth=0)
     axes.plot(line.x, line.y, color=colour, alpha=0.28, linewidth=0.9)
     axes.plot(line.x, smooth, color=colour)
+
+
+def _draw_spread(axes: Axes, runs: Mapping[str, Sequence[Line]], band: str) -> None:
+    spread_caption(band)  # refuses an unknown band
+    for colour, (label, lines) in enumerate(runs.items()):
+        if any(list(line.x) != list(lines[0].x) for line in lines):
+            raise ValueError(f"the runs of {label!r} were measured at different steps")
+        values = np.array([line.y for line in lines], dtype=float)  # [runs, steps]
+        mean, tone = values.mean(0), SERIES[colour % len(SERIES)]
+        if len(lines) > 1:  # one run has no spread
+            sd = values.std(0, ddof=1)
+            low, high = (mean - sd, mean + sd) if band == "sd" else (values.min(0), values.max(0))
+            axes.fill_between(lines[0].x, low, high, color=tone, alpha=0.18, linewidth=0)
+        counted = f"{label} ({len(lines)} run{'s' if len(lines) > 1 else ''})"
+        axes.plot(lines[0].x, mean, color=tone, label=counted)
+
+
+def _aired(ylim: tuple[float, float]) -> tuple[float, float]:
+    """A little more than the range, so that curves at its ends are seen whole."""
+    air = 0.02 * (ylim[1] - ylim[0])
+    return ylim[0] - air, ylim[1] + air
 
 
 def _frame(axes: Axes, values: Sequence[float]) -> None:

@@ -23,31 +23,32 @@ def evaluation_tables(
 
 
 def _headline(found: dict[str, Metrics], beside: dict[str, dict[str, Metrics]]) -> Table:
-    table = _table("Held-out sets", "")
+    table = plain_table("Held-out sets", "")
     columns = [(f"{name} (n={m['n']:,})", m) for name, m in found.items()]
     columns += [(f"{baseline}\n{name}", m) for baseline, sets in beside.items() for name, m in sets.items()]
     for title, _ in columns:
         table.add_column(title, justify="right")
     for key, label in HEADLINE.items():
-        table.add_row(label, *(_number(m.get(key)) for _, m in columns))
+        table.add_row(label, *(three(m.get(key)) for _, m in columns))
     for tier in sorted({t for _, m in columns for t in m["tier_f1"]}, reverse=True):
-        table.add_row(f"F1 of tier {tier}", *(_number(m["tier_f1"].get(tier)) for _, m in columns))
+        table.add_row(f"F1 of tier {tier}", *(three(m["tier_f1"].get(tier)) for _, m in columns))
     for criterion in sorted({c for _, m in columns for c in m.get("verdict_accuracy", {})}):
         table.add_row(
-            f"Verdict: {criterion}", *(_number(m.get("verdict_accuracy", {}).get(criterion)) for _, m in columns)
+            f"Verdict: {criterion}", *(three(m.get("verdict_accuracy", {}).get(criterion)) for _, m in columns)
         )
     return table
 
 
 def _segments(name: str, segments: dict[str, Metrics]) -> Table:
-    table = _table(f"{name} by segment", "segment", "n", "accuracy", "macro-F1", "rule adherence", "parse rate")
+    table = plain_table(f"{name} by segment", "segment", "n", "accuracy", "macro-F1", "rule adherence", "parse rate")
     for segment, m in sorted(segments.items(), key=lambda pair: pair[1]["accuracy"]):
         values = (m["accuracy"], m["macro_f1"], m["rule_adherence"], m["parse_rate"])
-        table.add_row(segment, f"{m['n']:,}", *map(_number, values))
+        table.add_row(segment, f"{m['n']:,}", *map(three, values))
     return table
 
 
-def _table(title: str, first: str, *columns: str) -> Table:
+def plain_table(title: str, first: str, *columns: str) -> Table:
+    """A table in the style of all evaluations: the first column names, the others are numbers."""
     table = Table(title=title, title_justify="left", title_style="bold", header_style="dim")
     table.add_column(first)
     for column in columns:
@@ -55,5 +56,6 @@ def _table(title: str, first: str, *columns: str) -> Table:
     return table
 
 
-def _number(value: float | None) -> str:
+def three(value: float | None) -> str:
+    """Three decimals; nothing when the value is unknown."""
     return "" if value is None else f"{value:.3f}"

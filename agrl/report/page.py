@@ -2,22 +2,17 @@
 
 from __future__ import annotations
 
-import re
-from datetime import datetime
 from pathlib import Path
 from typing import Any
 
-import jinja2
-from markupsafe import Markup
-
 from agrl.report import charts, tables
 from agrl.report.findings import findings
+from agrl.report.html import write_page
 from agrl.report.run_data import RunData, read_run
-from agrl.report.terminal import duration, number
+from agrl.report.terminal import duration
 from agrl.report.trajectories import choose, kind
 
 REPORT = "report.html"
-PARTS = Path(__file__).parent  # of the template and its style sheet
 
 
 def write_report(run_dir: Path) -> Path:
@@ -26,25 +21,13 @@ def write_report(run_dir: Path) -> Path:
     Raises ``DataError`` when the folder holds nothing of a run or a file in it is malformed.
     """
     run = read_run(run_dir)
-    environment = jinja2.Environment(
-        loader=jinja2.FileSystemLoader(PARTS),
-        autoescape=True,
-        undefined=jinja2.StrictUndefined,
-        trim_blocks=True,
-        lstrip_blocks=True,
-    )
-    environment.filters |= {"duration": duration, "number": number, "signed": _signed, "words": _words}
-    page = environment.get_template("page.html.j2").render(context(run))
-    path = run.path / REPORT
-    path.write_text(page, encoding="utf-8")
-    return path
+    return write_page(run.path / REPORT, "page.html.j2", context(run))
 
 
 def context(run: RunData) -> dict[str, Any]:
     """Everything that the template shows."""
     return {
         "title": run.path.resolve().name,
-        "style": Markup((PARTS / "page.css").read_text(encoding="utf-8")),
         "facts": facts(run),
         "findings": findings(run),
         "sections": [(name, drawn) for name, drawn in _charts(run) if drawn],
@@ -55,7 +38,6 @@ def context(run: RunData) -> dict[str, Any]:
         "rulebook": run.rulebook_text,
         "versions": run.versions,
         "evaluated": {name: list(labels) for name, labels in run.evaluations.items()},
-        "written": datetime.now().astimezone().strftime("%Y-%m-%d %H:%M %Z"),
     }
 
 
@@ -135,11 +117,3 @@ def _times(run: RunData) -> dict[str, Any]:
         "rate": tokens / rollout if rollout and tokens else None,
         "charts": list(charts.step_time(run)),
     }
-
-
-def _signed(value: float | None) -> str:
-    return "" if value is None else f"{value:+.3f}".replace("-", "−")
-
-
-def _words(name: str) -> str:
-    return re.sub(r"[_-]+", " ", name)

@@ -3,7 +3,19 @@
 import numpy as np
 import pytest
 
-from agrl.report.curves import INK, SERIES, Line, line_svg, moving_average, spread_png, stacked_svg
+from agrl.report.charts import spread
+from agrl.report.curves import (
+    BANDS,
+    INK,
+    SERIES,
+    Line,
+    line_svg,
+    moving_average,
+    spread_caption,
+    spread_png,
+    spread_svg,
+    stacked_svg,
+)
 
 
 def test_svg_follows_the_page_colours():
@@ -27,10 +39,36 @@ def test_moving_average_is_of_the_last_values():
     assert moving_average([5.0], 3) == pytest.approx([5])
 
 
-def test_the_spread_over_seeds_is_written(tmp_path):
+STEPS = [0, 20, 40]
+RUNS = {
+    "AGRL": [Line("0", STEPS, [0.2, 0.5, 0.7]), Line("1", STEPS, [0.2, 0.6, 0.7])],
+    "GRPO": [Line("0", STEPS, [0.2, 0.3, 0.4])],
+}
+
+
+@pytest.mark.parametrize("band", BANDS)
+def test_the_spread_over_runs_is_written(tmp_path, band):
     path = tmp_path / "plots" / "seeds.png"
-    runs = {"AGRL": [Line("0", [0, 20, 40], [0.2, 0.5, 0.7]), Line("1", [0, 20, 40], [0.2, 0.6, 0.7])]}
-    spread_png(path, runs, "macro-F1")
+    spread_png(path, RUNS, "macro-F1", "balanced", band)
     assert path.read_bytes().startswith(b"\x89PNG")
+    svg = spread_svg(RUNS, (0, 1), band)
+    assert svg.startswith("<svg") and "var(--series-1)" in svg and not any(colour in svg for colour in SERIES)
+
+
+def test_a_band_is_drawn_where_there_is_a_spread():
+    assert "fill-opacity" in spread_svg(RUNS) and "fill-opacity" not in spread_svg({"GRPO": RUNS["GRPO"]})
+    assert spread_svg(RUNS, band="sd") != spread_svg(RUNS, band="range")
+
+
+def test_the_caption_says_what_the_band_is():
+    assert "lowest run to the highest" in spread_caption("range") and "standard deviation" in spread_caption("sd")
+    chart = spread("macro-F1", "balanced", RUNS, band="sd")
+    assert chart.reading == spread_caption("sd")
+    assert chart.legend == (("AGRL (2)", 0), ("GRPO (1)", 1))
+
+
+def test_a_spread_that_cannot_be_drawn_is_refused():
     with pytest.raises(ValueError, match="AGRL"):
-        spread_png(path, {"AGRL": [*runs["AGRL"], Line("2", [0, 10], [0, 1])]}, "macro-F1")
+        spread_svg({"AGRL": [*RUNS["AGRL"], Line("2", [0, 10], [0, 1])]})
+    with pytest.raises(ValueError, match="quartiles"):
+        spread_svg(RUNS, band="quartiles")
