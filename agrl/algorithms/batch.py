@@ -37,6 +37,17 @@ class TrainSequence:
         return len(self.prompt_ids) + len(self.response_ids)
 
 
+@dataclass
+class PreferencePair:
+    """Two responses to one prompt, the first preferred; ``reference_*``: their log-probabilities (summed over tokens,
+    nats) under the model that training starts from."""
+
+    chosen: TrainSequence
+    rejected: TrainSequence
+    reference_chosen: float = 0.0
+    reference_rejected: float = 0.0
+
+
 @dataclass(frozen=True)
 class Minibatch:
     """One optimizer step: ``micro[rank]`` is that rank's list of micro-batches, each a list of sequence indices.
@@ -67,20 +78,34 @@ def plan_minibatches(
     bounds = np.linspace(0, len(sequences), min(optimizer_steps, len(sequences)) + 1).astype(int)
     plans = []
     for begin, end in pairwise(bounds):
-        by_length = sorted(range(begin, end), key=lambda i: (-sequences[i].length, i))
-        micro = [_fill(by_length[rank::ranks], sequences, micro_batch_tokens) for rank in range(ranks)]
-        most = max(len(m) for m in micro)
-        micro = [m + [[] for _ in range(most - len(m))] for m in micro]
+        micro = _deal({i: sequences[i].length for i in range(begin, end)}, ranks, micro_batch_tokens)
         lengths = np.array([len(sequences[i].response_ids) for i in range(begin, end)])
         weights = token_weights(lengths, aggregation, max_response_tokens)
         plans.append(Minibatch(micro, dict(zip(range(begin, end), weights.tolist(), strict=True))))
     return plans
 
 
-def _fill(longest_first: list[int], sequences: list[TrainSequence], budget: int) -> list[list[int]]:
+def plan_pairs(pairs: list[PreferencePair], ranks: int, micro_batch_tokens: int) -> Minibatch:
+    """One optimizer step on pairs, split as ``plan_minibatches`` does; ``micro`` and ``weights`` are by pair.
+
+    Both responses of a pair stay together, and every pair weighs the same.
+    """
+    lengths = {i: 2 * max(pair.chosen.length, pair.rejected.length) for i, pair in enumerate(pairs)}
+    return Minibatch(_deal(lengths, ranks, micro_batch_tokens), dict.fromkeys(lengths, 1.0 / max(len(pairs), 1)))
+
+
+def _deal(lengths: dict[int, int], ranks: int, budget: int) -> list[list[list[int]]]:
+    """Indices dealt to the ranks by length and packed into micro-batches of at most ``budget`` padded tokens."""
+    by_length = sorted(lengths, key=lambda i: (-lengths[i], i))
+    micro = [_fill(by_length[rank::ranks], lengths, budget) for rank in range(ranks)]
+    most = max(len(m) for m in micro)
+    return [m + [[] for _ in range(most - len(m))] for m in micro]
+
+
+def _fill(longest_first: list[int], lengths: dict[int, int], budget: int) -> list[list[int]]:
     batches: list[list[int]] = []
     for index in longest_first:
-        width = sequences[batches[-1][0]].length if batches else 0  # the padded width: its first is its longest
+        width = lengths[batches[-1][0]] if batches else 0  # the padded width: its first is its longest
         if not batches or width * (len(batches[-1]) + 1) > budget:
             batches.append([])
         batches[-1].append(index)

@@ -2,8 +2,19 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
+
 import torch
 from torch.nn.functional import logsigmoid
+
+
+@dataclass(frozen=True)
+class PreferenceSettings:
+    """The constants of the preference loss; names as in ``dpo`` of the configuration."""
+
+    beta: float = 0.1
+    label_smoothing: float = 0.0
+    sft_coef: float = 0.0
 
 
 def dpo_loss(

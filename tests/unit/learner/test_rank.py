@@ -9,6 +9,7 @@ from agrl.algorithms.policy_loss import LossSettings
 from agrl.models.build import TinyShape, load_model, make_tiny_model
 from agrl.models.logprobs import PolicyModel, pad_batch
 from agrl.relevance.records import Provenance
+from learner.model import Model
 from learner.rank import LearnerRank, RankSettings
 
 SHAPE = TinyShape(vocab_size=300, hidden_size=32, layers=2, heads=4, kv_heads=2, intermediate_size=64)
@@ -51,7 +52,7 @@ def models(tmp_path_factory):
 
 def rank(models, number=0, world=1) -> LearnerRank:
     found = LearnerRank(RankSettings("", "float32"), number, world)
-    found.engine, found.reference = PlainEngine(models[0]), PolicyModel(models[1])
+    found.model = Model(PlainEngine(models[0]), PolicyModel(models[1]), number, world)
     return found
 
 
@@ -71,7 +72,7 @@ def gradients(models, ranks, budget, loss, aggregation):
     plan = plan_minibatches(sequences(), 2, ranks, budget, aggregation, 12)
     workers = [rank(models, i, ranks) for i in range(ranks)]
     sums = [w.train_policy(sequences(), plan, loss, 1.0, 1e-3, 0, None) for w in workers]
-    steps = torch.stack([torch.stack(w.engine.steps) for w in workers]).mean(0)
+    steps = torch.stack([torch.stack(w.model.engine.steps) for w in workers]).mean(0)
     return steps, sum(s.total["loss"] for s in sums)
 
 
