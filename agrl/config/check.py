@@ -44,6 +44,13 @@ POSITIVE = (
     "sft.steps",
     "sft.batch_size",
     "sft.lr",
+    "dpo.prompts",
+    "dpo.pairs_per_prompt",
+    "dpo.min_margin",
+    "dpo.steps",
+    "dpo.batch_size",
+    "dpo.lr",
+    "dpo.beta",
     "rollout.temperature",
     "sync.max_mean_gap",
     "replay.ema",
@@ -68,6 +75,8 @@ NOT_NEGATIVE = (
     "learner.weight_decay",
     "learner.warmup_steps",
     "sft.warmup_steps",
+    "dpo.warmup_steps",
+    "dpo.sft_coef",
     "trainer.evaluate_every",
     "trainer.checkpoint_every",
     "trainer.samples_per_step",
@@ -87,7 +96,7 @@ def check(config: Config) -> None:
     for key in NOT_NEGATIVE:
         if not _value(config, key) >= 0:
             raise ConfigError(f"{key}={_value(config, key)} must not be negative")
-    for key in ("learner.schedule", "sft.schedule"):
+    for key in ("learner.schedule", "sft.schedule", "dpo.schedule"):
         if _value(config, key) not in SCHEDULES:
             raise ConfigError(f"{key}={_value(config, key)!r} is not one of {', '.join(SCHEDULES)}")
     if config.model.dtype not in ("float32", "bfloat16", "float16"):

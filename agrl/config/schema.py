@@ -199,6 +199,24 @@ class SftConfig:
 
 
 @dataclass
+class DpoConfig:
+    """Direct preference optimization on pairs sampled offline from the start model."""
+
+    prompts: int = 2000  # of data.train that are sampled, at random
+    samples: int = 8  # responses a prompt (pass@N)
+    min_margin: float = 0.2  # least difference of the rule-aware rewards of a pair, in [0, 1]
+    pairs_per_prompt: int = 2  # at most; no two of them share a response
+    steps: int = 100  # optimizer steps
+    batch_size: int = 32  # pairs an optimizer step
+    lr: float = 5e-7  # peak learning rate
+    warmup_steps: int = 10  # steps of linear warm-up
+    schedule: str = "cosine"  # or "constant"
+    beta: float = 0.1  # strength of the pull to the start model
+    label_smoothing: float = 0.0  # probability that a preference is wrong (cDPO)
+    sft_coef: float = 0.0  # weight of the chosen's negative log-likelihood per token (RPO)
+
+
+@dataclass
 class RayConfig:
     mode: RayMode = RayMode.local  # local, cluster or inline; ray=NAME chooses the group
     address: str | None = None  # "auto" or "ray://host:10001" to join a cluster
@@ -220,4 +238,5 @@ class Config:
     sync: SyncConfig = field(default_factory=SyncConfig)
     trainer: TrainerConfig = field(default_factory=TrainerConfig)
     sft: SftConfig = field(default_factory=SftConfig)
+    dpo: DpoConfig = field(default_factory=DpoConfig)
     ray: RayConfig = field(default_factory=RayConfig)

@@ -10,8 +10,9 @@ import numpy as np
 
 from actors.runtime import Runtime, wait_any
 from actors.service import Pending, Service, ServiceDied
-from agrl.algorithms.batch import Minibatch, TrainSequence, plan_minibatches
+from agrl.algorithms.batch import Minibatch, PreferencePair, TrainSequence, plan_minibatches, plan_pairs
 from agrl.algorithms.policy_loss import LossSettings
+from agrl.algorithms.preference import PreferenceSettings
 from agrl.config.schema import Config, KLIn
 from agrl.errors import LearnerError
 from learner.rank import LearnerRank, RankSettings, StepSums
@@ -27,20 +28,7 @@ class LearnerGroup:
         self.runtime, self.config = runtime, config
         self.version, self.doing = 0, "start-up"
         c, ranks = config.learner, config.learner.ranks
-        # Ray gives a process one OpenMP thread unless told otherwise; ranks on one machine share its CPUs
-        threads = c.threads or (0 if runtime.mode == "cluster" else max(1, len(os.sched_getaffinity(0)) // ranks))
-        settings = RankSettings(
-            model_path=config.model.path,
-            dtype=config.model.dtype,
-            zero_stage=c.zero_stage,
-            lr=c.lr,
-            weight_decay=c.weight_decay,
-            max_grad_norm=c.max_grad_norm,
-            gradient_checkpointing=config.model.gradient_checkpointing,
-            threads=threads,
-            timeout_s=c.timeout_s,
-            reference=c.kl_coef > 0,
-        )
+        settings = self._settings(config)
         self.ranks: list[Service] = [
             runtime.start(
                 LearnerRank,
@@ -50,7 +38,7 @@ class LearnerGroup:
                 ranks,
                 gpus=c.gpus_per_rank,
                 cpus=1,
-                env={} if c.gpus_per_rank else CPU_ENVIRONMENT | {"OMP_NUM_THREADS": str(threads or 1)},
+                env={} if c.gpus_per_rank else CPU_ENVIRONMENT | {"OMP_NUM_THREADS": str(settings.threads or 1)},
                 log_file=log_dir / f"learner-{rank}.log",
             )
             for rank in range(ranks)
@@ -60,6 +48,29 @@ class LearnerGroup:
         """Load the model on every rank; returns its number of parameters."""
         address = self._gather([self.ranks[0].call("rendezvous")])[0]
         return self._all("setup", address)[0]
+
+    def restart(self, config: Config) -> None:
+        """Begin another run on the same ranks: its model, a fresh optimizer, its settings; ``version`` goes on."""
+        self.config = config
+        self._all("start", self._settings(config))
+        self.version += 1
+
+    def _settings(self, config: Config) -> RankSettings:
+        c = config.learner
+        # Ray gives a process one OpenMP thread unless told otherwise; ranks on one machine share its CPUs
+        shared = 0 if self.runtime.mode == "cluster" else max(1, len(os.sched_getaffinity(0)) // c.ranks)
+        return RankSettings(
+            model_path=config.model.path,
+            dtype=config.model.dtype,
+            zero_stage=c.zero_stage,
+            lr=c.lr,
+            weight_decay=c.weight_decay,
+            max_grad_norm=c.max_grad_norm,
+            gradient_checkpointing=config.model.gradient_checkpointing,
+            threads=c.threads or shared,
+            timeout_s=c.timeout_s,
+            reference=c.kl_coef > 0,
+        )
 
     def train_policy(self, sequences: list[TrainSequence], lr: float) -> dict[str, float]:
         """One batch of reinforcement learning; the weights become version ``self.version``. Returns metrics."""
@@ -85,6 +96,27 @@ class LearnerGroup:
         self.version += 1
         return {
             "loss/total": sums.total["loss"],
+            "grad_norm": sums.maximum["grad_norm"],
+            "lr": lr,
+            "tokens/trained": sums.total["tokens"],
+        }
+
+    def sequence_logprobs(self, sequences: list[TrainSequence]) -> np.ndarray:
+        """The model's log-probability of each response as a whole: float64 [N], nats."""
+        found = self._all("sequence_logprobs", self.runtime.put(sequences), self._plan(sequences, 1))
+        return np.array([value for _, value in sorted(pair for part in found for pair in part.items())])
+
+    def train_preference(self, pairs: list[PreferencePair], lr: float) -> dict[str, float]:
+        """One optimizer step of direct preference optimization. Returns metrics."""
+        c = self.config
+        plan = plan_pairs(pairs, c.learner.ranks, c.learner.micro_batch_tokens)
+        settings = PreferenceSettings(c.dpo.beta, c.dpo.label_smoothing, c.dpo.sft_coef)
+        sums = _merge(self._all("train_preference", self.runtime.put(pairs), plan, settings, lr))
+        self.version += 1
+        share = {name: sums.total[name] / len(pairs) for name in sums.total if name.startswith("reward_")}
+        return {
+            "loss/total": sums.total["loss"],
+            **{f"dpo/{name}": value for name, value in share.items()},
             "grad_norm": sums.maximum["grad_norm"],
             "lr": lr,
             "tokens/trained": sums.total["tokens"],
