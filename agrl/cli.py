@@ -18,7 +18,7 @@ from types import ModuleType
 
 from agrl.errors import AgrlError
 
-COMMANDS = ("demo", "data", "model", "sft", "train", "eval", "compare", "report", "doctor")
+COMMANDS = ("demo", "data", "model", "sft", "dpo", "train", "eval", "compare", "reproduce", "report", "doctor")
 
 DESCRIPTION = """\
 Train a language model to judge how relevant a product is to a shopper's query:

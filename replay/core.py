@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from typing import Any
 
 from agrl.config.schema import GuidanceConfig, ReplayConfig
 from agrl.relevance.records import Example, Provenance, Rollout, ScoredGroup
@@ -63,6 +64,10 @@ class ReplayCore:
         self._decomposed = decomposed
         self._last: dict[str, float] = {}  # metrics of the step last observed
         self._now = StepSoFar()
+
+    def restart(self, *settings: Any) -> None:
+        """Forget everything but the prompts and begin anew; ``settings``: the constructor's, after the examples."""
+        self.__init__(list(self._examples.values()), *settings)
 
     def sample(self, n: int, step: int) -> list[Example]:
         """``n`` different prompts for ``step``, none of which it has had before.

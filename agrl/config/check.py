@@ -99,6 +99,10 @@ def check(config: Config) -> None:
     for key in ("learner.schedule", "sft.schedule", "dpo.schedule"):
         if _value(config, key) not in SCHEDULES:
             raise ConfigError(f"{key}={_value(config, key)!r} is not one of {', '.join(SCHEDULES)}")
+    if not 0 <= config.dpo.label_smoothing < 0.5:
+        raise ConfigError(f"dpo.label_smoothing={config.dpo.label_smoothing} must lie in [0, 0.5)")
+    if config.dpo.samples < 2:
+        raise ConfigError(f"dpo.samples={config.dpo.samples} must be at least 2: a pair needs two responses")
     if config.model.dtype not in ("float32", "bfloat16", "float16"):
         raise ConfigError(f"model.dtype={config.model.dtype!r} is not one of float32, bfloat16, float16")
     _check_batch(config)

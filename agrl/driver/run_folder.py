@@ -50,6 +50,14 @@ class RunFolder:
         (self.path / "rulebook.yaml").write_text(book.source)
         (self.path / "versions.json").write_text(json.dumps(versions(), indent=2) + "\n")
 
+    def clear(self) -> None:
+        """Delete the folder and all that is in it."""
+        shutil.rmtree(self.path, ignore_errors=True)
+
+    def drop_checkpoints(self) -> None:
+        """Delete the checkpoints of a run that is not to be resumed."""
+        shutil.rmtree(self.checkpoints, ignore_errors=True)
+
     def save_evaluation(self, label: str, set_name: str, metrics: dict[str, Any]) -> None:
         """Write evaluation/<label>-<set>.json."""
         self.evaluation.mkdir(parents=True, exist_ok=True)

@@ -7,6 +7,7 @@ import time
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from dataclasses import dataclass
 
 from agrl.config.schema import Config
 from agrl.data.files import read_examples
@@ -69,35 +70,56 @@ class Run:
             write_report(self.folder.path)
 
 
+@dataclass(frozen=True)
+class TaskData:
+    """The prompts of the RL pool that fit, how many were too long, and the held-out sets."""
+
+    pool: list[Example]
+    too_long: int
+    sets: Sets
+
+
+def load_data(config: Config, hinted: bool) -> TaskData:
+    """Read the pool and the held-out sets; ``hinted``: prompts must also fit with their hint. Raises AgrlError."""
+    if not config.data.train:
+        raise ConfigError("data.train names no file", hint="give data.train=FILE of examples with gold tiers")
+    encoder = PromptEncoder(load_rulebook(config.task.rulebook), load_tokenizer(config.model.path), config.task)
+    examples = read_examples(config.data.train)
+    pool = encoder.fitting(examples, hinted)
+    check_pool(config, len(pool))
+    return TaskData(pool, len(examples) - len(pool), evaluation_sets(config, encoder))
+
+
+@contextmanager
+def running_services(config: Config, folder: RunFolder, pool: Sequence[Example], console) -> Iterator[Services]:
+    """Start the services, and close them at the end."""
+    services = None
+    try:
+        with phase(console, "Starting rollout, reward, replay and learner actors"):
+            services = start_services(config, folder, pool)
+            services.ready()
+        yield services
+    finally:
+        if services is not None:
+            services.close()
+
+
 @contextmanager
 def running(config: Config, console, resume: bool = False) -> Iterator[Run]:
-    """Read the data, say what is about to happen, start the services, and close them at the end.
+    """A run from reading its data, saying what is about to happen and starting the services to their end.
 
     Raises the AgrlError that names the trouble; one from inside says how the run can be resumed.
     """
-    if not config.data.train:
-        raise ConfigError("data.train names no file", hint="give data.train=FILE of examples with gold tiers")
-    folder, book = RunFolder(config.run), load_rulebook(config.task.rulebook)
-    encoder = PromptEncoder(book, load_tokenizer(config.model.path), config.task)
-    examples = read_examples(config.data.train)
-    pool = encoder.fitting(examples, hinted=config.guidance.enabled)
-    check_pool(config, len(pool))
-    sets = evaluation_sets(config, encoder)
-    folder.start(config, book, resume)
-    for line in describe(config, pool_size=len(pool), too_long=len(examples) - len(pool)):
+    clock, folder = Clock(), RunFolder(config.run)
+    data = load_data(config, hinted=config.guidance.enabled)
+    folder.start(config, load_rulebook(config.task.rulebook), resume)
+    for line in describe(config, pool_size=len(data.pool), too_long=data.too_long):
         console.print(line)
-    clock = Clock()
-    with phase(console, "Starting rollout, reward, replay and learner actors"), clock("start"):
-        services = start_services(config, folder, pool)
+    began = time.perf_counter()
+    with running_services(config, folder, data.pool, console) as services:
+        clock.seconds["start"] = time.perf_counter() - began
         try:
-            services.ready()
-        except BaseException:
-            services.close()
+            yield Run(services, folder, data.sets, console, clock)
+        except AgrlError as error:
+            folder.say_how_to_resume(error)
             raise
-    try:
-        yield Run(services, folder, sets, console, clock)
-    except AgrlError as error:
-        folder.say_how_to_resume(error)
-        raise
-    finally:
-        services.close()

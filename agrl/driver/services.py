@@ -27,6 +27,8 @@ class Services:
     """The running parts of the system, and the plain objects that the driver itself works with."""
 
     config: Config
+    run: RunFolder  # whose logs folder the actors write to
+    pool: list[Example]  # the prompts of the replay actor
     book: RuleBook
     scorer: Scorer  # for names and weights; scores are computed by the reward actors
     encoder: PromptEncoder
@@ -43,6 +45,21 @@ class Services:
         self.rewards.ready()
         self.replay.ready().result()
         return parameters
+
+    def restart(self, config: Config) -> None:
+        """Begin another run on the same actors: its start model, seed and method; nothing of the last run stays.
+
+        Data, rule book, lengths and placement must be those that the actors were started with.
+        """
+        if (config.reward, config.task) != (self.config.reward, self.config.task):
+            self.rewards.close()
+            self.rewards = start_rewards(config, self.runtime, self.run, self.book)
+            self.encoder = PromptEncoder(self.book, self.encoder.tokenizer, config.task)
+            self.scorer = Scorer(self.book, config.task.order, config.reward.mode)
+        self.config = config
+        self.learner.restart(config)
+        self.replay.call("restart", *replay_settings(config)).result()
+        self.rollouts.broadcast(self.learner.version, self.learner.weights())
 
     def close(self) -> None:
         """Stop every actor, and Ray where this process started it."""
@@ -85,7 +102,15 @@ def start_services(config: Config, run: RunFolder, pool: Sequence[Example]) -> S
     runtime = start_runtime(config)
     learner = LearnerGroup(runtime, config, run.logs)
     rollouts = start_rollouts(config, runtime, run)
-    rewards = RewardPool(
+    rewards = start_rewards(config, runtime, run, book)
+    replay = runtime.start(ReplayCore, "replay", list(pool), *replay_settings(config), log_file=run.logs / "replay.log")
+    scorer = Scorer(book, config.task.order, config.reward.mode)
+    return Services(config, run, list(pool), book, scorer, encoder, runtime, rollouts, rewards, replay, learner)
+
+
+def start_rewards(config: Config, runtime: Runtime, run: RunFolder, book: RuleBook) -> RewardPool:
+    """The reward actors of a rule book, order and mode."""
+    return RewardPool(
         runtime,
         book.source,
         config.task.order,
@@ -95,16 +120,9 @@ def start_services(config: Config, run: RunFolder, pool: Sequence[Example]) -> S
         timeout_s=config.reward.timeout_s,
         log_dir=run.logs,
     )
-    replay = runtime.start(
-        ReplayCore,
-        "replay",
-        list(pool),
-        config.replay,
-        config.guidance,
-        config.trainer.rollouts_per_prompt,
-        config.trainer.seed,
-        config.reward.mode == RewardMode.decomposed,
-        log_file=run.logs / "replay.log",
-    )
-    scorer = Scorer(book, config.task.order, config.reward.mode)
-    return Services(config, book, scorer, encoder, runtime, rollouts, rewards, replay, learner)
+
+
+def replay_settings(config: Config) -> tuple:
+    """What the replay actor is told beside its prompts."""
+    decomposed = config.reward.mode == RewardMode.decomposed
+    return config.replay, config.guidance, config.trainer.rollouts_per_prompt, config.trainer.seed, decomposed

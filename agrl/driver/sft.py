@@ -40,6 +40,7 @@ def supervised(config: Config, console) -> RunFolder:
             learner = LearnerGroup(runtime, config, run.logs)
             learner.setup()
         imitate(config, learner, sequences, run, console)
+        learner.export(run.model)
         learner.close()
     finally:
         runtime.shutdown()
@@ -48,7 +49,7 @@ def supervised(config: Config, console) -> RunFolder:
 
 
 def imitate(config: Config, learner: LearnerGroup, sequences: Sequence[TrainSequence], run: RunFolder, console) -> None:
-    """Train a running learner on the sequences and export the model to RUN/model."""
+    """Train a running learner on the sequences."""
     c = config.sft
     with Recorder(run.path, "sft") as recorder, progress(console, "SFT", c.steps) as bar:
         for step, batch in enumerate(shuffled_batches(sequences, c.batch_size, c.steps, config.trainer.seed)):
@@ -56,7 +57,6 @@ def imitate(config: Config, learner: LearnerGroup, sequences: Sequence[TrainSequ
             metrics = learner.train_sft(batch, learning_rate(step, c.lr, c.steps, c.warmup_steps, c.schedule))
             recorder.log(step, metrics | {"time/step": time.perf_counter() - begin})
             bar.advance(1, numbers({"loss": metrics["loss/total"]}))
-    learner.export(run.model)
 
 
 def load_references(config: Config, encoder: PromptEncoder) -> list[TrainSequence]:

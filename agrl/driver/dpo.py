@@ -1,0 +1,103 @@
+"""Direct preference optimization: pairs sampled offline from the start model, then updates without any sampling."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Sequence
+from dataclasses import replace
+
+import numpy as np
+
+from agrl.algorithms.batch import PreferencePair
+from agrl.algorithms.schedule import learning_rate
+from agrl.config.schema import Config
+from agrl.driver.batch import train_sequence
+from agrl.driver.rollout import roll_out
+from agrl.driver.run_folder import RunFolder
+from agrl.driver.running import Run, running
+from agrl.driver.sft import shuffled_batches
+from agrl.errors import DataError
+from agrl.relevance.pairs import preference_pairs
+from agrl.relevance.records import Example, ScoredGroup
+from agrl.report.recorder import Recorder
+from agrl.report.terminal import numbers, phase, progress
+
+PROMPTS_AT_A_TIME = 64  # so that the progress bar moves
+
+
+def train_preferences(config: Config, console) -> RunFolder:
+    """The DPO run of ``config.run``. Raises the AgrlError that names the trouble."""
+    with running(config, console) as run:
+        run.evaluate("before")
+        prefer(run)
+    return run.folder
+
+
+def prefer(run: Run) -> None:
+    """Sample, pair, and train on running services whose learner and rollout actors hold the start model."""
+    config, learner = run.s.config.dpo, run.s.learner
+    with run.clock("rollout"):
+        pairs = sample_pairs(run)
+    with phase(run.console, "Log-probabilities of the start model"), run.clock("reference"):
+        pairs = with_reference(run, pairs)
+    with Recorder(run.folder.path, "dpo") as recorder, progress(run.console, "DPO", config.steps) as bar:
+        batches = shuffled_batches(pairs, config.batch_size, config.steps, run.s.config.trainer.seed)
+        for step, batch in enumerate(batches):
+            begin = time.perf_counter()
+            rate = learning_rate(step, config.lr, config.steps, config.warmup_steps, config.schedule)
+            metrics = learner.train_preference(batch, rate)
+            seconds = time.perf_counter() - begin
+            run.phases["learn"] += seconds
+            recorder.log(step, metrics | {"time/step": seconds})
+            bar.advance(1, numbers({"loss": metrics["loss/total"], "right": metrics["dpo/reward_accuracy"]}))
+    with run.clock("broadcast"):
+        run.s.rollouts.broadcast(learner.version, learner.weights())
+    run.finish(config.steps)
+
+
+def sample_pairs(run: Run) -> list[PreferencePair]:
+    """pass@N: N responses to each of a random part of the pool, and the pairs in them.
+
+    Raises DataError when there are fewer pairs than a batch.
+    """
+    config, found = run.s.config.dpo, []
+    examples = chosen_prompts(run)
+    with progress(run.console, "Sampling", len(examples)) as bar:
+        for begin in range(0, len(examples), PROMPTS_AT_A_TIME):
+            prompts = [(example, 0) for example in examples[begin : begin + PROMPTS_AT_A_TIME]]
+            temperature = run.s.config.rollout.temperature
+            for group in roll_out(run.s, prompts, config.samples, 0, temperature):
+                found += pairs_of(group, config.min_margin, config.pairs_per_prompt)
+            bar.advance(len(prompts), numbers({"pairs": len(found)}))
+    if len(found) < config.batch_size:
+        raise DataError(
+            f"{len(examples)} prompts gave {len(found)} pairs, fewer than dpo.batch_size={config.batch_size}",
+            hint="the start model solves too few prompts, or all of them: raise dpo.prompts or dpo.samples, or lower "
+            "dpo.min_margin",
+        )
+    return found
+
+
+def chosen_prompts(run: Run) -> list[Example]:
+    """``dpo.prompts`` of the pool at random, all of it when it is smaller."""
+    pool = run.s.pool
+    generator = np.random.default_rng(run.s.config.trainer.seed)
+    return [pool[i] for i in generator.permutation(len(pool))[: run.s.config.dpo.prompts]]
+
+
+def pairs_of(group: ScoredGroup, min_margin: float, limit: int) -> list[PreferencePair]:
+    """The pairs of a group as token ids."""
+    return [
+        PreferencePair(train_sequence(group.rollouts[preferred]), train_sequence(group.rollouts[other]))
+        for preferred, other in preference_pairs(group, min_margin, limit)
+    ]
+
+
+def with_reference(run: Run, pairs: Sequence[PreferencePair]) -> list[PreferencePair]:
+    """The pairs with the log-probabilities of the learner's present weights, computed once and kept."""
+    chosen = run.s.learner.sequence_logprobs([pair.chosen for pair in pairs])
+    rejected = run.s.learner.sequence_logprobs([pair.rejected for pair in pairs])
+    return [
+        replace(pair, reference_chosen=float(a), reference_rejected=float(b))
+        for pair, a, b in zip(pairs, chosen, rejected, strict=True)
+    ]

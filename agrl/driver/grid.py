@@ -1,0 +1,121 @@
+"""Which runs ``agrl reproduce`` makes: methods x supervised starts x seeds, and what configures each. Pure."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from enum import Enum
+from pathlib import Path
+from string import Formatter
+
+from agrl.errors import ConfigError
+
+
+class Kind(Enum):
+    """What makes the run of a cell."""
+
+    start = "start"  # supervised, from a model that knows nothing
+    supervised = "supervised"  # supervised, on from the start
+    preference = "preference"
+    reinforced = "reinforced"
+
+
+@dataclass(frozen=True)
+class Method:
+    """One row of the table.
+
+    ``overrides``: its configuration, on top of the grid's; "{train}" stands for the file of that name. ``origin``: the
+    method whose model it goes on from, "" for one that knows nothing. ``control``: run with fewer seeds.
+    """
+
+    kind: Kind
+    overrides: tuple[str, ...] = ()
+    origin: str = "sft"
+    control: bool = False
+
+    @property
+    def files(self) -> set[str]:
+        """The data files that its overrides name."""
+        return {name for word in self.overrides for _, name, _, _ in Formatter().parse(word) if name}
+
+
+CONTINUED = ("sft.steps=500", "sft.lr=1e-3")  # on from a start: shorter, and at a lower rate
+
+METHODS: dict[str, Method] = {
+    "sft": Method(Kind.start, origin=""),
+    "dpo": Method(Kind.preference),
+    "grpo": Method(Kind.reinforced, ("algorithm=grpo",)),
+    "grpo_rrs": Method(Kind.reinforced, ("algorithm=grpo_rrs",)),
+    "grpo_agr": Method(Kind.reinforced, ("algorithm=grpo_agr",)),
+    "agrl": Method(Kind.reinforced, ("algorithm=agrl",)),
+    "sft_teacher_reasoning": Method(Kind.supervised, (*CONTINUED, "data.seed={train_teacher}"), control=True),
+    "sft_tier_only": Method(Kind.supervised, (*CONTINUED, "data.seed={train}", "task.order=tier_only"), control=True),
+    "sft_true_reasoning": Method(Kind.supervised, (*CONTINUED, "data.seed={train_true}"), control=True),
+    "sft_no_hints": Method(Kind.start, ("sft.hints=false",), origin="", control=True),
+    "agrl_no_hints": Method(Kind.reinforced, ("algorithm=agrl",), origin="sft_no_hints", control=True),
+}
+"""Every method there is, in the order of the table: a method stands after the one that it goes on from."""
+
+
+@dataclass(frozen=True)
+class Cell:
+    """One run of the grid."""
+
+    method: str
+    start: int
+    seed: int
+
+    def folder(self, out: Path) -> Path:
+        """Where the run is."""
+        return out / "runs" / self.method / f"start-{self.start}" / f"seed-{self.seed}"
+
+    def origin(self, out: Path) -> Path:
+        """The model folder that the run begins with."""
+        before = METHODS[self.method].origin
+        return Cell(before, self.start, 0).folder(out) / "model" if before else out / "models" / f"start-{self.start}"
+
+
+@dataclass(frozen=True)
+class Grid:
+    """What to run. ``seeds``: of every RL and DPO method and start; ``control_seeds``: of the controls."""
+
+    methods: tuple[str, ...] = tuple(METHODS)
+    starts: int = 2
+    seeds: int = 5
+    control_seeds: int = 1
+    first_seed: int = 0  # of the catalogue, the starts and the runs: others are numbered on from it
+
+    def __post_init__(self) -> None:
+        if unknown := [name for name in self.methods if name not in METHODS]:
+            raise ConfigError(f"unknown method {unknown[0]!r}", hint=f"methods: {', '.join(METHODS)}")
+        for name in ("starts", "seeds", "control_seeds"):
+            if getattr(self, name) < 1:
+                raise ConfigError(f"--{name.replace('_', '-')}={getattr(self, name)} must be at least 1")
+
+    def cells(self) -> Iterator[Cell]:
+        """The runs in an order in which each comes after the one that it goes on from: the starts first."""
+        wanted = {*self.methods, *(METHODS[name].origin for name in self.methods)}
+        names = sorted((name for name in METHODS if name in wanted), key=lambda n: METHODS[n].kind != Kind.start)
+        for name in names:
+            for start in range(self.starts):
+                for seed in range(self._seeds(METHODS[name])):
+                    yield Cell(name, start, seed)
+
+    def _seeds(self, method: Method) -> int:
+        if method.kind == Kind.start:
+            return 1
+        return min(self.control_seeds, self.seeds) if method.control else self.seeds
+
+    def overrides(self, cell: Cell, out: Path, files: dict[str, str]) -> list[str]:
+        """What configures a cell's run beside the overrides of the whole grid. ``files``: name -> path of the data."""
+        return [
+            *(word.format(**files) for word in METHODS[cell.method].overrides),
+            f"run={cell.folder(out)}",
+            f"model.path={cell.origin(out)}",
+            f"trainer.seed={self.seed_of(cell)}",
+        ]
+
+    def seed_of(self, cell: Cell) -> int:
+        """A start is one seed of supervised training; the runs from it have their own, the same for every method."""
+        is_start = METHODS[cell.method].kind == Kind.start
+        return self.first_seed + (cell.start if is_start else 1000 * (cell.start + 1) + cell.seed)
