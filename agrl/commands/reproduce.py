@@ -11,8 +11,8 @@ DESCRIPTION = """\
 Run every method from several supervised starts with several seeds, and write table.json, results.md and results.html:
 means with 95% intervals, paired comparisons corrected for their number, learning curves with bands.
 
-Without experiment=... the bundled catalogue is made in OUT/data (its seed is --first-seed). A grid that was stopped goes
-on where it was: finished runs are kept. The services stay up from run to run.
+Without experiment=... the bundled catalogue is made in OUT/data (its seed is --first-seed). A grid that was stopped
+goes on where it was: finished runs are kept. The services stay up from run to run.
 """
 
 EXAMPLES = """\
@@ -47,13 +47,17 @@ def run(args: argparse.Namespace) -> int:
     from agrl.driver.reproduce import reproduce
     from agrl.report.terminal import open_terminal
 
+    named = [word for word in args.methods or () if "=" not in word]
+    overrides = args.overrides + [
+        word for word in args.methods or () if "=" in word
+    ]  # --methods takes all that follows
     grid = Grid(
-        methods=tuple(args.methods or (QUICK if args.quick else METHODS)),
+        methods=tuple(named or (QUICK if args.quick else METHODS)),
         starts=args.starts or (1 if args.quick else 2),
         seeds=args.seeds or (2 if args.quick else 5),
         control_seeds=args.control_seeds,
         first_seed=args.first_seed,
     )
     console = open_terminal(args.out / "logs" / "driver.log", args.debug)
-    reproduce(args.out, grid, args.overrides, console)
+    reproduce(args.out, grid, overrides, console)
     return 0

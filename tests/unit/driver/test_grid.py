@@ -1,0 +1,65 @@
+"""The grid of `agrl reproduce`: each run after the one that it goes on from, the same seeds for every method."""
+
+from pathlib import Path
+
+import pytest
+
+from agrl.config.compose import load_config
+from agrl.driver.grid import METHODS, Cell, Grid, Kind
+from agrl.errors import ConfigError
+
+OUT = Path("out")
+FILES = {name: f"{name}.parquet" for name in ("seed", "train", "train_teacher", "train_true")}
+
+
+def test_every_run_stands_after_the_one_that_it_goes_on_from():
+    cells = list(Grid().cells())
+    assert len(cells) == len(set(cells)) == 2 + 5 * 10 + 2 * 5
+    for i, cell in enumerate(cells):
+        before = METHODS[cell.method].origin
+        assert not before or Cell(before, cell.start, 0) in cells[:i]
+
+
+def test_a_method_brings_its_start_along():
+    cells = list(Grid(methods=("agrl",), starts=1, seeds=2).cells())
+    assert cells == [Cell("sft", 0, 0), Cell("agrl", 0, 0), Cell("agrl", 0, 1)]
+
+
+def test_seeds_are_the_same_for_every_method_and_differ_between_starts():
+    grid = Grid(first_seed=7)
+    seeds = {(c.start, c.seed): set() for c in grid.cells() if METHODS[c.method].kind == Kind.reinforced}
+    for cell in grid.cells():
+        if METHODS[cell.method].kind == Kind.reinforced:
+            seeds[cell.start, cell.seed].add(grid.seed_of(cell))
+    assert all(len(found) == 1 for found in seeds.values())
+    assert len(set.union(*seeds.values())) == len(seeds)
+
+
+@pytest.mark.parametrize("method", METHODS)
+def test_every_method_has_a_valid_configuration(method):
+    cell = Cell(method, 1, 0)
+    words = ["experiment=agrl_tiny", *Grid().overrides(cell, OUT, FILES)]
+    config = load_config(words)
+    assert config.run == f"out/runs/{method}/start-1/seed-0"
+    origin = METHODS[method].origin
+    assert config.model.path == (f"out/runs/{origin}/start-1/seed-0/model" if origin else "out/models/start-1")
+
+
+def test_what_the_methods_differ_in():
+    configs = {m: load_config(["experiment=agrl_tiny", *Grid().overrides(Cell(m, 0, 0), OUT, FILES)]) for m in METHODS}
+    assert {m: (c.reward.mode.value, c.guidance.enabled) for m, c in configs.items() if "gr" in m} == {
+        "grpo": ("sparse", False),
+        "grpo_rrs": ("rules", False),
+        "grpo_agr": ("sparse", True),
+        "agrl": ("rules", True),
+        "agrl_no_hints": ("rules", True),
+    }
+    assert configs["sft_tier_only"].task.order.value == "tier_only"
+    assert configs["sft_true_reasoning"].data.seed == "train_true.parquet"
+    assert not configs["sft_no_hints"].sft.hints and configs["sft"].sft.hints
+
+
+@pytest.mark.parametrize("change", [{"methods": ("ppo",)}, {"starts": 0}, {"seeds": 0}])
+def test_an_impossible_grid_is_refused_by_name(change):
+    with pytest.raises(ConfigError, match=str(next(iter(change)))[:5] if "methods" not in change else "ppo"):
+        Grid(**change)
