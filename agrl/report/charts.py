@@ -90,6 +90,34 @@ GROUPS = (
     ),
 )
 
+GRADIENT = Spec("Gradient norm", "before clipping", "Spikes come before divergence.", {"grad_norm": "norm"})
+RATE = Spec("Learning rate", "", "As scheduled.", {"lr": "lr"})
+
+SUPERVISED = (
+    Spec(
+        "Loss",
+        "nats a token",
+        "Cross-entropy of the reference answers; a second fall is the model learning to look values up.",
+        {"loss/total": "loss"},
+        log=True,
+    ),
+    GRADIENT,
+    RATE,
+)
+
+PREFERENCE = (
+    Spec("Loss", "nats a pair", "0.69 at the start: no preference yet.", {"loss/total": "loss"}),
+    Spec(
+        "Implicit reward",
+        "beta x log ratio to the start",
+        "Both falling: the model unlearns, it does not learn.",
+        {"dpo/reward_chosen": "chosen", "dpo/reward_rejected": "rejected", "dpo/reward_margin": "margin"},
+    ),
+    Spec("Pairs ranked rightly", "share", "By the implicit reward.", {"dpo/reward_accuracy": "right"}, SHARE),
+    GRADIENT,
+    RATE,
+)
+
 OPTIMISATION = (
     Spec(
         "Loss",
@@ -98,7 +126,7 @@ OPTIMISATION = (
         {"loss/total": "loss"},
     ),
     Spec("KL to the reference", "nats a token", "How far the policy has moved.", {"loss/kl": "KL"}),
-    Spec("Gradient norm", "before clipping", "Spikes come before divergence.", {"grad_norm": "norm"}),
+    GRADIENT,
     Spec(
         "Entropy",
         "nats a token",
@@ -117,7 +145,7 @@ OPTIMISATION = (
         "A drift up or down often means that the reward is being gamed.",
         {"response/length_mean": "length"},
     ),
-    Spec("Learning rate", "", "As scheduled.", {"lr": "lr"}),
+    RATE,
 )
 
 SYNC = (

@@ -63,7 +63,8 @@ def facts(run: RunData) -> list[tuple[str, str]]:
 
 def _charts(run: RunData) -> list[tuple[str, list[charts.Chart]]]:
     return [
-        ("Supervised cold start", charts.draw(run, charts.OPTIMISATION, "sft")),
+        ("Supervised cold start", charts.draw(run, charts.SUPERVISED, "sft")),
+        ("Preferences", charts.draw(run, charts.PREFERENCE, "dpo")),
         ("Learning", [*charts.held_out(run), *charts.draw(run, charts.LEARNING), *charts.components(run)]),
         ("Groups and guidance", [*charts.decisions(run), *charts.draw(run, charts.GROUPS)]),
         ("Optimisation", charts.draw(run, charts.OPTIMISATION)),

@@ -21,7 +21,7 @@ def summary_table(console: Console, run_dir: Path) -> None:
     else:
         console.print(_last_values(run))
     if "wall_s" in run.summary:
-        console.print(f"{run.summary.get('steps', '?')} steps in {duration(run.summary['wall_s'])}", style="dim")
+        console.print(f"{run.summary.get('steps', '?')} steps; {duration(run.summary['wall_s'])} in all", style="dim")
     for what, name in (("Model", "model"), ("Report", "report.html"), ("Metrics", "metrics.jsonl")):
         if (run.path / name).exists():
             console.print(f"{what + ':':<9}{run.path / name}", markup=False, soft_wrap=True)

@@ -110,7 +110,7 @@ def test_the_summary_table_has_every_set_and_its_change(run_dir):
     text = console.export_text()
     before, after = read_run(run_dir).ends("wild")
     assert f"{after['macro_f1'] - before['macro_f1']:+.3f}" in text
-    assert "balanced" in text and "report.html" in text and "40 steps in" in text
+    assert "balanced" in text and "report.html" in text and "40 steps;" in text
 
 
 def test_tables_take_their_numbers_from_the_evaluations(run_dir):
