@@ -8,6 +8,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from io import StringIO
 from pathlib import Path
+from textwrap import fill
 
 import matplotlib
 
@@ -110,22 +111,24 @@ def stacked_svg(x: Sequence[float], parts: Sequence[Sequence[float]], colours: S
 
 
 def spread_png(
-    path: Path, runs: Mapping[str, Sequence[Line]], ylabel: str, title: str = "", band: str = "range"
+    path: Path, panels: Mapping[str, Mapping[str, Sequence[Line]]], title: str = "", band: str = "range"
 ) -> None:
     """A PNG for a document: for every method the mean over its runs, with a band that the picture explains.
 
-    ``runs``: method -> a curve for each run, all at the same steps. ``band``: a key of ``BANDS``. Raises ``ValueError``
-    for another band, or when the runs of one method have different steps.
+    ``panels``: label of the vertical axis -> method -> a curve for each run, all at the same steps; the panels stand
+    side by side and share one legend. ``band``: a key of ``BANDS``. Raises ``ValueError`` for another band, or when the
+    runs of one method have different steps.
     """
-    with _axes(size=(6.4, 3.6)) as (figure, axes):
-        _draw_spread(axes, runs, band)
-        axes.set_xlabel("training step")
-        axes.set_ylabel(ylabel)
-        axes.set_title(title, loc="left", fontsize=10, fontweight="bold")
-        axes.legend(loc="best")
+    with _axes(size=(6.4 if len(panels) == 1 else 4.6 * len(panels), 3.6), panels=len(panels)) as (figure, *all_axes):
+        for axes, (ylabel, runs) in zip(all_axes, panels.items(), strict=True):
+            _draw_spread(axes, runs, band)
+            axes.set_xlabel("training step")
+            axes.set_ylabel(ylabel)
+        figure.get_layout_engine().set(wspace=0.06)
+        all_axes[0].set_title(title, loc="left", fontsize=10, fontweight="bold")
+        figure.legend(*all_axes[0].get_legend_handles_labels(), loc="outside upper left", ncols=4)
         figure.supxlabel(spread_caption(band), x=0.01, ha="left", fontsize=8.5)
-        Path(path).parent.mkdir(parents=True, exist_ok=True)
-        figure.savefig(path, dpi=160, facecolor="white")
+        _png(figure, path)
 
 
 def spread_svg(runs: Mapping[str, Sequence[Line]], ylim: tuple[float, float] | None = None, band: str = "range") -> str:
@@ -134,6 +137,26 @@ def spread_svg(runs: Mapping[str, Sequence[Line]], ylim: tuple[float, float] | N
         _draw_spread(axes, runs, band)
         if ylim is not None:
             axes.set_ylim(*_aired(ylim))
+        return _svg(figure)
+
+
+def dots_png(path: Path, rows: Mapping[str, Mapping[str, Sequence[float]]], xlabel: str) -> None:
+    """A PNG of ``dots_svg`` for a document."""
+    with _axes(size=_dots_size(rows)) as (figure, axes):
+        _draw_dots(axes, rows)
+        axes.set_xlabel(xlabel)
+        if any(len(groups) > 1 for groups in rows.values()):
+            figure.legend(*axes.get_legend_handles_labels(), loc="outside upper left", ncols=5)
+        _png(figure, path)
+
+
+def dots_svg(rows: Mapping[str, Mapping[str, Sequence[float]]]) -> str:
+    """A row for each method with a dot for each run and a bar at their mean, as inline SVG; the page draws the legend.
+
+    ``rows``: label -> group -> values. Each group has a colour, by order of first appearance, and a height in the row.
+    """
+    with _axes(size=_dots_size(rows)) as (figure, axes):
+        _draw_dots(axes, rows)
         return _svg(figure)
 
 
@@ -180,6 +203,28 @@ def _draw_spread(axes: Axes, runs: Mapping[str, Sequence[Line]], band: str) -> N
         axes.plot(lines[0].x, mean, color=tone, label=counted)
 
 
+def _dots_size(rows: Mapping) -> tuple[float, float]:
+    return 6.4, 0.9 + 0.38 * len(rows)
+
+
+def _draw_dots(axes: Axes, rows: Mapping[str, Mapping[str, Sequence[float]]]) -> None:
+    groups = list(dict.fromkeys(group for values in rows.values() for group in values))
+    for row, values in enumerate(rows.values()):
+        for group, dots in values.items():
+            i = groups.index(group)
+            height = row + 0.5 * ((i + 0.5) / len(groups) - 0.5)
+            axes.scatter(dots, [height] * len(dots), s=22, color=SERIES[i % len(SERIES)], alpha=0.8, linewidth=0)
+        mean = np.mean([dot for dots in values.values() for dot in dots])
+        axes.plot([mean, mean], [row - 0.36, row + 0.36], color=INK, linewidth=2)
+    for i, group in enumerate(groups):
+        axes.scatter([], [], s=22, color=SERIES[i % len(SERIES)], label=group)
+    axes.set_yticks(range(len(rows)), [fill(label, 26) for label in rows])
+    axes.set_ylim(len(rows) - 0.5, -0.5)  # the first on top
+    axes.grid(False, axis="y")
+    axes.grid(True, axis="x")
+    axes.xaxis.set_major_locator(MaxNLocator(6, steps=[1, 2, 5, 10]))
+
+
 def _aired(ylim: tuple[float, float]) -> tuple[float, float]:
     """A little more than the range, so that curves at its ends are seen whole."""
     air = 0.02 * (ylim[1] - ylim[0])
@@ -197,14 +242,21 @@ def _frame(axes: Axes, values: Sequence[float]) -> None:
 
 
 @contextmanager
-def _axes(size: tuple[float, float] = SIZE) -> Iterator[tuple[Figure, Axes]]:
+def _axes(size: tuple[float, float] = SIZE, panels: int = 1) -> Iterator[tuple[Figure, *tuple[Axes, ...]]]:
+    """A figure and its ``panels`` axes side by side."""
     with plt.rc_context(_STYLE):
-        figure, axes = plt.subplots(figsize=size, layout="constrained")
-        axes.xaxis.set_major_locator(MaxNLocator(6, steps=[1, 2, 5, 10], integer=True))
+        figure, grid = plt.subplots(1, panels, figsize=size, layout="constrained", squeeze=False)
+        for axes in grid[0]:
+            axes.xaxis.set_major_locator(MaxNLocator(6, steps=[1, 2, 5, 10], integer=True))
         try:
-            yield figure, axes
+            yield figure, *grid[0]
         finally:
             plt.close(figure)
+
+
+def _png(figure: Figure, path: Path) -> None:
+    Path(path).parent.mkdir(parents=True, exist_ok=True)
+    figure.savefig(path, dpi=160, facecolor="white")
 
 
 def _svg(figure: Figure) -> str:

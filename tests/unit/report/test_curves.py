@@ -9,6 +9,8 @@ from agrl.report.curves import (
     INK,
     SERIES,
     Line,
+    dots_png,
+    dots_svg,
     line_svg,
     moving_average,
     spread_caption,
@@ -49,7 +51,7 @@ RUNS = {
 @pytest.mark.parametrize("band", BANDS)
 def test_the_spread_over_runs_is_written(tmp_path, band):
     path = tmp_path / "plots" / "seeds.png"
-    spread_png(path, RUNS, "macro-F1", "balanced", band)
+    spread_png(path, {"macro-F1": RUNS, "accuracy": RUNS}, "balanced", band)
     assert path.read_bytes().startswith(b"\x89PNG")
     svg = spread_svg(RUNS, (0, 1), band)
     assert svg.startswith("<svg") and "var(--series-1)" in svg and not any(colour in svg for colour in SERIES)
@@ -72,3 +74,12 @@ def test_a_spread_that_cannot_be_drawn_is_refused():
         spread_svg({"AGRL": [*RUNS["AGRL"], Line("2", [0, 10], [0, 1])]})
     with pytest.raises(ValueError, match="quartiles"):
         spread_svg(RUNS, band="quartiles")
+
+
+def test_dots_show_every_run_by_group_and_the_mean_of_a_row(tmp_path):
+    rows = {"a long name of a method, too long for a line": {"x": [0.1, 0.2], "y": [0.3]}, "b": {"y": [0.5]}}
+    svg = dots_svg(rows)
+    assert "var(--series-0)" in svg and "var(--series-1)" in svg and "var(--series-2)" not in svg
+    assert "a long name" in svg and "a long name of a method, too" not in svg  # it is broken into lines
+    dots_png(tmp_path / "plots" / "dots.png", rows, "macro-F1")
+    assert (tmp_path / "plots" / "dots.png").read_bytes().startswith(b"\x89PNG")
