@@ -1,7 +1,7 @@
 """Several demos beside each other: mean and spread of what training changed, as Markdown, and the plot of the README.
 
-    for seed in 0 1 2; do agrl demo --seed $seed --out runs/demo-$seed; done
-    python benchmarks/demo_seeds.py runs/demo-0 runs/demo-1 runs/demo-2 --png docs/demo.png
+for seed in 0 1 2; do agrl demo --seed $seed --out runs/demo-$seed; done
+python benchmarks/demo_seeds.py runs/demo-0 runs/demo-1 runs/demo-2 --png docs/demo.png
 """
 
 from __future__ import annotations
@@ -47,7 +47,7 @@ def plot(runs: list[Path], png: Path) -> None:
     for key, label in CURVES.items():
         series = [run.series(key, "rl") for run in found]
         curves[label] = [Line(label, steps, moving_average(values, WINDOW)) for steps, values in series]
-    spread_png(png, curves, "share of training rollouts", f"AGRL, {len(runs)} seeds ({WINDOW}-step averages)")
+    spread_png(png, {"share of training rollouts": curves}, f"AGRL, {len(runs)} seeds ({WINDOW}-step averages)")
 
 
 def main() -> None:

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import argparse
+import shlex
+import sys
 from pathlib import Path
 
 HELP = "the paper's table: all methods, starts and seeds, with intervals"
@@ -45,7 +47,9 @@ def register(subparsers: argparse._SubParsersAction) -> None:
 def run(args: argparse.Namespace) -> int:
     from agrl.driver.grid import METHODS, Grid
     from agrl.driver.reproduce import reproduce
-    from agrl.report.terminal import open_terminal
+    from agrl.report.grid_page import write_results
+    from agrl.report.grid_sheets import grid_table
+    from agrl.report.terminal import open_terminal, phase
 
     named = [word for word in args.methods or () if "=" not in word]
     overrides = args.overrides + [
@@ -60,4 +64,10 @@ def run(args: argparse.Namespace) -> int:
     )
     console = open_terminal(args.out / "logs" / "driver.log", args.debug)
     reproduce(args.out, grid, overrides, console)
+    words = sys.argv[1:] if sys.argv[1:2] == ["reproduce"] else ["reproduce", *overrides]
+    with phase(console, "Writing the results"):
+        table = write_results(args.out, shlex.join(["agrl", *words]))
+    grid_table(console, table)
+    for name in ("results.html", "results.md", "table.json"):
+        console.print(f"{args.out / name}", markup=False, soft_wrap=True)
     return 0
