@@ -27,6 +27,7 @@ METHODS = {
     "grpo_rrs": "GRPO + RRS",
     "grpo_agr": "GRPO + AGR",
     "agrl": "AGRL",
+    "agrl_no_hints": "AGRL from a start without hinted rows",
     "sft_teacher_reasoning": "SFT continued on the teacher's reasoning",
     "sft_tier_only": "SFT on the tier alone",
     UPPER_BOUND: "SFT on true reasoning (upper bound: more information than RL gets)",
