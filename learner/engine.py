@@ -9,7 +9,7 @@ from typing import Any
 
 import torch
 
-from agrl.models.logprobs import PaddedBatch, PolicyModel
+from agrl.models.logprobs import Batch, PolicyModel
 
 CHECKPOINT_TAG = "engine"
 DTYPE_SECTION = {"bfloat16": "bf16", "float16": "fp16"}
@@ -82,7 +82,7 @@ class TrainingEngine:
         return self.engine.module.lm
 
     def logprobs(
-        self, batch: PaddedBatch, temperature: float, entropy_gradient: bool = False
+        self, batch: Batch, temperature: float, entropy_gradient: bool = False
     ) -> tuple[torch.Tensor, torch.Tensor]:
         """Log-probabilities (with gradient where enabled) and entropies of the response tokens, [tokens] each."""
         return self.engine(batch.to(self.device), temperature, entropy_gradient)

@@ -12,9 +12,10 @@ import torch
 
 from agrl.algorithms.batch import Minibatch, TrainSequence
 from agrl.errors import DivergenceError
-from agrl.models.logprobs import PaddedBatch, pad_batch
+from agrl.models.logprobs import Batch, pad_batch
+from agrl.models.shared_prompt import pack_batch
 
-Forward = Callable[[PaddedBatch, float], tuple[torch.Tensor, torch.Tensor]]
+Forward = Callable[[Batch, float], tuple[torch.Tensor, torch.Tensor]]
 NOTHING = np.zeros(1, np.int32)
 
 
@@ -25,7 +26,7 @@ class Engine(Protocol):
     def device(self) -> torch.device: ...
 
     def logprobs(
-        self, batch: PaddedBatch, temperature: float, entropy_gradient: bool = False
+        self, batch: Batch, temperature: float, entropy_gradient: bool = False
     ) -> tuple[torch.Tensor, torch.Tensor]: ...
 
     def backward(self, loss: torch.Tensor) -> None: ...
@@ -47,18 +48,27 @@ class StepSums:
 
 @dataclass
 class Model:
-    """The engine of rank ``rank`` of ``world``; ``reference``: a frozen copy of the start model, where one is kept."""
+    """The engine of rank ``rank`` of ``world``; ``reference``: a frozen copy of the start model, where one is kept.
+
+    ``shared``: sequences are packed and share their prompts, which the models must have been prepared for.
+    """
 
     engine: Engine
     reference: torch.nn.Module | None = None
     rank: int = 0
     world: int = 1
+    shared: bool = True
+
+    def lay_out(self, sequences: list[TrainSequence]) -> Batch:
+        """The sequences as the models take them; a dummy of one token where there is none."""
+        prompts, responses = [s.prompt_ids for s in sequences], [s.response_ids for s in sequences]
+        return (pack_batch if self.shared else pad_batch)(prompts or [NOTHING], responses or [NOTHING])
 
     def micro_batches(self, minibatch: Minibatch) -> list[list[int]]:
         """This rank's micro-batches, each a list of indices; empty ones keep the ranks' collectives in step."""
         return minibatch.micro[self.rank]
 
-    def reference_forward(self, batch: PaddedBatch, temperature: float) -> tuple[torch.Tensor, torch.Tensor]:
+    def reference_forward(self, batch: Batch, temperature: float) -> tuple[torch.Tensor, torch.Tensor]:
         """Log-probabilities and entropies of the response tokens under the start model."""
         return self.reference(batch.to(self.engine.device), temperature)
 
@@ -70,7 +80,7 @@ class Model:
         found: dict[int, np.ndarray] = {}
         for minibatch in plan:
             for micro in self.micro_batches(minibatch):
-                logprobs, _ = forward(pad([sequences[i] for i in micro]), temperature)
+                logprobs, _ = forward(self.lay_out([sequences[i] for i in micro]), temperature)
                 found.update(zip(micro, split(logprobs, [sequences[i] for i in micro]), strict=False))
         return found
 
@@ -103,13 +113,6 @@ class Model:
                 f"the gradient norm is not finite on learner rank {self.rank}",
                 hint="lower learner.lr and resume from the last checkpoint: the weights of this process are spoilt",
             )
-
-
-def pad(sequences: list[TrainSequence]) -> PaddedBatch:
-    """The sequences as one padded batch; a dummy of one token where there is none."""
-    if not sequences:
-        return pad_batch([NOTHING], [NOTHING])
-    return pad_batch([s.prompt_ids for s in sequences], [s.response_ids for s in sequences])
 
 
 def split(values: torch.Tensor, sequences: list[TrainSequence]) -> Iterable[np.ndarray]:

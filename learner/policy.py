@@ -11,7 +11,7 @@ from agrl.algorithms.batch import Minibatch, TrainSequence
 from agrl.algorithms.divergence import kl_estimate
 from agrl.algorithms.policy_loss import LossSettings, TokenBatch, policy_loss
 from agrl.relevance.records import Provenance
-from learner.model import Model, StepSums, pad, split
+from learner.model import Model, StepSums, split
 from learner.sync_check import SyncGap
 
 
@@ -47,7 +47,7 @@ def train_policy(
     for number, minibatch in enumerate(plan):
         for micro in model.micro_batches(minibatch):
             batch = [sequences[i] for i in micro]
-            logprobs, entropy = model.engine.logprobs(pad(batch), temperature, loss.entropy_coef > 0)
+            logprobs, entropy = model.engine.logprobs(model.lay_out(batch), temperature, loss.entropy_coef > 0)
             if len(plan) == 1:
                 _compare(gap, version, list(zip(batch, split(logprobs, batch), strict=True)))
             weights = model.token_weights(sequences, minibatch, micro)

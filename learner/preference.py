@@ -6,7 +6,7 @@ import torch
 
 from agrl.algorithms.batch import Minibatch, PreferencePair, TrainSequence
 from agrl.algorithms.preference import PreferenceSettings, dpo_loss
-from learner.model import Model, StepSums, pad
+from learner.model import Model, StepSums
 
 
 def train_preference(
@@ -46,7 +46,7 @@ def sequence_logprobs(model: Model, sequences: list[TrainSequence], plan: list[M
 
 def _sequence_sums(model: Model, sequences: list[TrainSequence]) -> torch.Tensor:
     """Log-probabilities with gradient, summed over each sequence's response: [sequences], [1] of a dummy for none."""
-    logprobs, _ = model.engine.logprobs(pad(sequences), 1.0)
+    logprobs, _ = model.engine.logprobs(model.lay_out(sequences), 1.0)
     if not sequences:
         return logprobs
     index = model.per_token(sequences, list(range(len(sequences))), torch.int64)

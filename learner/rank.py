@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import socket
 from dataclasses import dataclass
 from pathlib import Path
@@ -12,6 +13,7 @@ import torch
 from agrl.algorithms.batch import Minibatch, TrainSequence
 from agrl.models.build import load_model, save_model
 from agrl.models.logprobs import PolicyModel
+from agrl.models.shared_prompt import share_prompts
 from agrl.models.tokens import load_tokenizer
 from agrl.models.weights import PackedTensor, pack
 from learner.engine import TrainingEngine, init_process_group
@@ -35,6 +37,15 @@ class RankSettings:
     threads: int = 0
     timeout_s: float = 1800.0
     reference: bool = False  # keep a frozen copy of the model for the KL term
+    shared: bool = True  # pack sequences, a prompt once for all that have it; padded where the model cannot
+
+
+@dataclass(frozen=True)
+class Loaded:
+    """What a rank has ready: the model's number of parameters, and whether it takes packed sequences."""
+
+    parameters: int
+    shared: bool
 
 
 class LearnerRank:
@@ -50,32 +61,42 @@ class LearnerRank:
             s.bind(("", 0))
             return f"{host}:{s.getsockname()[1]}"
 
-    def setup(self, address: str) -> int:
-        """Join the process group and ``start``; returns the number of parameters."""
+    def setup(self, address: str) -> Loaded:
+        """Join the process group and ``start``."""
         if self.settings.threads:
             torch.set_num_threads(self.settings.threads)
         init_process_group(self.rank, self.world, address, self.settings.timeout_s)
         return self.start(self.settings)
 
-    def start(self, settings: RankSettings) -> int:
-        """Load the model and build its optimizer anew; returns the number of parameters.
+    def start(self, settings: RankSettings) -> Loaded:
+        """Load the model and build its optimizer anew.
 
         Called again it begins another run in the same process, with another model or other settings.
         """
         s = self.settings = settings
         self.tokenizer = load_tokenizer(s.model_path)
         lm = load_model(s.model_path, s.dtype)
-        parameters = lm.num_parameters()
+        shared = s.shared and self._share_prompts(lm)
+        loaded = Loaded(lm.num_parameters(), shared)
         if s.gradient_checkpointing:
             lm.gradient_checkpointing_enable({"use_reentrant": False})
         lm.train()
         engine = TrainingEngine(lm, s.zero_stage, s.dtype, s.lr, s.weight_decay, s.max_grad_norm)
-        self.model = Model(engine, self._reference(engine.device) if s.reference else None, self.rank, self.world)
-        return parameters
+        reference = self._reference(engine.device, shared) if s.reference else None
+        self.model = Model(engine, reference, self.rank, self.world, shared)
+        return loaded
 
-    def _reference(self, device: torch.device) -> torch.nn.Module:
-        reference = PolicyModel(load_model(self.settings.model_path, self.settings.dtype))
-        return reference.to(device).eval().requires_grad_(False)
+    def _share_prompts(self, lm: torch.nn.Module) -> bool:
+        reason = share_prompts(lm)
+        if reason:
+            logging.warning("%s cannot share prompts, so batches are padded: %s", self.settings.model_path, reason)
+        return not reason
+
+    def _reference(self, device: torch.device, shared: bool) -> torch.nn.Module:
+        lm = load_model(self.settings.model_path, self.settings.dtype)
+        if shared:
+            share_prompts(lm)
+        return PolicyModel(lm).to(device).eval().requires_grad_(False)
 
     # ---- training -------------------------------------------------------------------------------------------------
 

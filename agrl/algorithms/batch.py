@@ -61,6 +61,14 @@ class Minibatch:
     weights: dict[int, float]
 
 
+@dataclass
+class Unit:
+    """What a plan does not take apart: indices (of sequences with one prompt, or of a pair) and their tokens."""
+
+    indices: list[int]
+    tokens: int
+
+
 def plan_minibatches(
     sequences: list[TrainSequence],
     optimizer_steps: int,
@@ -68,45 +76,79 @@ def plan_minibatches(
     micro_batch_tokens: int,
     aggregation: str = "token",
     max_response_tokens: int = 1,
+    shared: bool = True,
 ) -> list[Minibatch]:
-    """Split a batch into optimizer steps, ranks and micro-batches of at most ``micro_batch_tokens`` padded tokens.
+    """Split a batch into optimizer steps, ranks and micro-batches of at most ``micro_batch_tokens`` tokens.
 
-    Sequences keep their order across optimizer steps (so a group stays together); inside a step they are dealt to the
-    ranks by length, and each rank's are packed longest first. A sequence longer than the budget travels alone.
+    Sequences keep their order across optimizer steps (so a group stays together). ``shared``: neighbours with an equal
+    prompt stay together as far as the budget allows, and their prompt counts once; otherwise every sequence counts as
+    padded to the longest of its micro-batch. A sequence longer than the budget travels alone.
     ``aggregation`` and ``max_response_tokens``: see ``agrl.algorithms.aggregation.token_weights``.
     """
     bounds = np.linspace(0, len(sequences), min(optimizer_steps, len(sequences)) + 1).astype(int)
     plans = []
     for begin, end in pairwise(bounds):
-        micro = _deal({i: sequences[i].length for i in range(begin, end)}, ranks, micro_batch_tokens)
+        units = _units(sequences, range(begin, end), micro_batch_tokens, shared)
+        micro = _deal(units, ranks, micro_batch_tokens, shared)
         lengths = np.array([len(sequences[i].response_ids) for i in range(begin, end)])
         weights = token_weights(lengths, aggregation, max_response_tokens)
         plans.append(Minibatch(micro, dict(zip(range(begin, end), weights.tolist(), strict=True))))
     return plans
 
 
-def plan_pairs(pairs: list[PreferencePair], ranks: int, micro_batch_tokens: int) -> Minibatch:
+def plan_pairs(pairs: list[PreferencePair], ranks: int, micro_batch_tokens: int, shared: bool = True) -> Minibatch:
     """One optimizer step on pairs, split as ``plan_minibatches`` does; ``micro`` and ``weights`` are by pair.
 
     Both responses of a pair stay together, and every pair weighs the same.
     """
-    lengths = {i: 2 * max(pair.chosen.length, pair.rejected.length) for i, pair in enumerate(pairs)}
-    return Minibatch(_deal(lengths, ranks, micro_batch_tokens), dict.fromkeys(lengths, 1.0 / max(len(pairs), 1)))
+    units = []
+    for i, pair in enumerate(pairs):
+        one, other = pair.chosen, pair.rejected
+        together = one.length + _own_tokens(other, one)
+        units.append(Unit([i], together if shared else 2 * max(one.length, other.length)))
+    weights = dict.fromkeys(range(len(pairs)), 1.0 / max(len(pairs), 1))
+    return Minibatch(_deal(units, ranks, micro_batch_tokens, shared), weights)
 
 
-def _deal(lengths: dict[int, int], ranks: int, budget: int) -> list[list[list[int]]]:
-    """Indices dealt to the ranks by length and packed into micro-batches of at most ``budget`` padded tokens."""
-    by_length = sorted(lengths, key=lambda i: (-lengths[i], i))
-    micro = [_fill(by_length[rank::ranks], lengths, budget) for rank in range(ranks)]
+def _units(sequences: list[TrainSequence], indices: range, budget: int, shared: bool) -> list[Unit]:
+    units: list[Unit] = []
+    for i in indices:
+        own = _own_tokens(sequences[i], sequences[i - 1]) if shared and units else sequences[i].length
+        if own < sequences[i].length and units[-1].tokens + own <= budget:
+            units[-1].indices.append(i)
+            units[-1].tokens += own
+        else:
+            units.append(Unit([i], sequences[i].length))
+    return units
+
+
+def _own_tokens(sequence: TrainSequence, other: TrainSequence) -> int:
+    """What ``sequence`` adds to a micro-batch that holds ``other``."""
+    same = np.array_equal(sequence.prompt_ids, other.prompt_ids)
+    return len(sequence.response_ids) if same else sequence.length
+
+
+def _deal(units: list[Unit], ranks: int, budget: int, shared: bool) -> list[list[list[int]]]:
+    """Each unit, the largest first, to the rank that has least; packed into micro-batches within the budget."""
+    dealt: list[list[Unit]] = [[] for _ in range(ranks)]
+    tokens = [0] * ranks
+    for unit in sorted(units, key=lambda u: -u.tokens):
+        rank = tokens.index(min(tokens))
+        dealt[rank].append(unit)
+        tokens[rank] += unit.tokens
+    micro = [_fill(own, budget, shared) for own in dealt]
     most = max(len(m) for m in micro)
     return [m + [[] for _ in range(most - len(m))] for m in micro]
 
 
-def _fill(longest_first: list[int], lengths: dict[int, int], budget: int) -> list[list[int]]:
-    batches: list[list[int]] = []
-    for index in longest_first:
-        width = lengths[batches[-1][0]] if batches else 0  # the padded width: its first is its longest
-        if not batches or width * (len(batches[-1]) + 1) > budget:
+def _fill(largest_first: list[Unit], budget: int, shared: bool) -> list[list[int]]:
+    batches: list[list[Unit]] = []
+    for unit in largest_first:
+        if not batches or _cost([*batches[-1], unit], shared) > budget:
             batches.append([])
-        batches[-1].append(index)
-    return batches
+        batches[-1].append(unit)
+    return [[i for unit in batch for i in unit.indices] for batch in batches]
+
+
+def _cost(batch: list[Unit], shared: bool) -> int:
+    return sum(u.tokens for u in batch) if shared else len(batch) * max(u.tokens for u in batch)

@@ -13,9 +13,9 @@ from actors.service import Pending, Service, ServiceDied
 from agrl.algorithms.batch import Minibatch, PreferencePair, TrainSequence, plan_minibatches, plan_pairs
 from agrl.algorithms.policy_loss import LossSettings
 from agrl.algorithms.preference import PreferenceSettings
-from agrl.config.schema import Config, KLIn
+from agrl.config.schema import Config, KLIn, Packing
 from agrl.errors import LearnerError
-from learner.rank import LearnerRank, RankSettings, StepSums
+from learner.rank import LearnerRank, Loaded, RankSettings, StepSums
 from learner.sync_check import sync_metrics
 
 CPU_ENVIRONMENT = {"DS_ACCELERATOR": "cpu"}
@@ -47,13 +47,17 @@ class LearnerGroup:
     def setup(self) -> int:
         """Load the model on every rank; returns its number of parameters."""
         address = self._gather([self.ranks[0].call("rendezvous")])[0]
-        return self._all("setup", address)[0]
+        return self._loaded(self._all("setup", address))
 
     def restart(self, config: Config) -> None:
         """Begin another run on the same ranks: its model, a fresh optimizer, its settings; ``version`` goes on."""
         self.config = config
-        self._all("start", self._settings(config))
+        self._loaded(self._all("start", self._settings(config)))
         self.version += 1
+
+    def _loaded(self, ranks: list[Loaded]) -> int:
+        self.shared = ranks[0].shared  # the configuration asks, the model decides
+        return ranks[0].parameters
 
     def _settings(self, config: Config) -> RankSettings:
         c = config.learner
@@ -70,6 +74,7 @@ class LearnerGroup:
             threads=c.threads or shared,
             timeout_s=c.timeout_s,
             reference=c.kl_coef > 0,
+            shared=c.packing == Packing.shared,
         )
 
     def train_policy(self, sequences: list[TrainSequence], lr: float) -> dict[str, float]:
@@ -109,7 +114,7 @@ class LearnerGroup:
     def train_preference(self, pairs: list[PreferencePair], lr: float) -> dict[str, float]:
         """One optimizer step of direct preference optimization. Returns metrics."""
         c = self.config
-        plan = plan_pairs(pairs, c.learner.ranks, c.learner.micro_batch_tokens)
+        plan = plan_pairs(pairs, c.learner.ranks, c.learner.micro_batch_tokens, self.shared)
         settings = PreferenceSettings(c.dpo.beta, c.dpo.label_smoothing, c.dpo.sft_coef)
         sums = _merge(self._all("train_preference", self.runtime.put(pairs), plan, settings, lr))
         self.version += 1
@@ -150,7 +155,9 @@ class LearnerGroup:
         self, sequences: list[TrainSequence], optimizer_steps: int, aggregation: str = "token"
     ) -> list[Minibatch]:
         c, longest = self.config.learner, self.config.task.max_response_tokens
-        return plan_minibatches(sequences, optimizer_steps, c.ranks, c.micro_batch_tokens, aggregation, longest)
+        return plan_minibatches(
+            sequences, optimizer_steps, c.ranks, c.micro_batch_tokens, aggregation, longest, self.shared
+        )
 
     def _all(self, method: str, *args: Any) -> list[Any]:
         self.doing = method.replace("_", " ")

@@ -2,46 +2,61 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
+from typing import TYPE_CHECKING
 
 import numpy as np
 import torch
 from torch import nn
 from torch.utils.checkpoint import checkpoint
 
+from agrl.errors import ModelError
+
+if TYPE_CHECKING:
+    from agrl.models.shared_prompt import SharedPrompts
+
 LOGIT_ELEMENTS = 1 << 25
 """At most this many logits exist at once (128 MiB in float32), whatever the vocabulary and the batch."""
 
 
-@dataclass
-class PaddedBatch:
-    """``input_ids`` int64 [B, L], padded on the right; ``rows``/``columns`` int64 [tokens] are the positions whose
-    hidden state predicts each response token; ``targets`` int64 [tokens] are the response tokens, row by row.
+SHARED_PROMPTS = "shared_prompts"
+"""The attention function, and its keyword argument, of packed batches: see ``agrl.models.shared_prompt``."""
 
-    Padding stands after every real token, so under causal attention no mask is needed.
+
+@dataclass
+class Batch:
+    """Prompts and responses laid out for a model: ``input_ids`` int64 [B, L].
+
+    ``predictors`` int64 [tokens] are the places, in [B * L], whose hidden state predicts each response token;
+    ``targets`` int64 [tokens] are the response tokens, sequence by sequence. ``positions`` int64 [B, L] count tokens
+    from the start of a sequence, None: by the column; ``shared``: who attends to whom, None: causally along the row.
     """
 
     input_ids: torch.Tensor
-    rows: torch.Tensor
-    columns: torch.Tensor
+    predictors: torch.Tensor
     targets: torch.Tensor
+    positions: torch.Tensor | None = None
+    shared: SharedPrompts | None = None
 
-    def to(self, device: torch.device) -> PaddedBatch:
-        return PaddedBatch(*(getattr(self, name).to(device) for name in ("input_ids", "rows", "columns", "targets")))
+    def to(self, device: torch.device) -> Batch:
+        parts = (getattr(self, field.name) for field in fields(self))
+        return Batch(*(None if part is None else part.to(device) for part in parts))
 
 
-def pad_batch(prompts: list[np.ndarray], responses: list[np.ndarray], pad_id: int = 0) -> PaddedBatch:
-    """Lay out prompts and responses (lists of int [P_i] and [T_i], at least one token each) as a PaddedBatch."""
+def pad_batch(prompts: list[np.ndarray], responses: list[np.ndarray], pad_id: int = 0) -> Batch:
+    """Lay out prompts and responses (lists of int [P_i] and [T_i], at least one token each) a row each.
+
+    Padding stands after every real token, so under causal attention no mask is needed.
+    """
     width = max(len(p) + len(r) for p, r in zip(prompts, responses, strict=True))
     ids = np.full((len(prompts), width), pad_id, np.int64)
-    rows, columns = [], []
+    predictors = []
     for i, (prompt, response) in enumerate(zip(prompts, responses, strict=True)):
         ids[i, : len(prompt)] = prompt
         ids[i, len(prompt) : len(prompt) + len(response)] = response
-        rows.append(np.full(len(response), i))
-        columns.append(np.arange(len(prompt) - 1, len(prompt) + len(response) - 1))
-    flat = [torch.from_numpy(np.concatenate(parts).astype(np.int64)) for parts in (rows, columns, responses)]
-    return PaddedBatch(torch.from_numpy(ids), *flat)
+        predictors.append(i * width + np.arange(len(prompt) - 1, len(prompt) + len(response) - 1))
+    flat = [torch.from_numpy(np.concatenate(parts).astype(np.int64)) for parts in (predictors, responses)]
+    return Batch(torch.from_numpy(ids), *flat)
 
 
 class PolicyModel(nn.Module):
@@ -55,14 +70,20 @@ class PolicyModel(nn.Module):
         self.lm = lm
 
     def forward(
-        self, batch: PaddedBatch, temperature: float = 1.0, entropy_gradient: bool = False
+        self, batch: Batch, temperature: float = 1.0, entropy_gradient: bool = False
     ) -> tuple[torch.Tensor, torch.Tensor]:
         """``(logprobs, entropy)``, float32 [tokens] each, nats, of the tempered distribution.
 
         The entropy is detached unless ``entropy_gradient``: its gradient keeps another whole distribution a token.
+        Raises ModelError for a packed batch when the model was not prepared for it, since it would be computed wrongly.
         """
-        hidden = self.lm.get_decoder()(input_ids=batch.input_ids, use_cache=False).last_hidden_state
-        hidden = hidden[batch.rows, batch.columns]
+        layout = {}
+        if batch.shared is not None:
+            if self.lm.config._attn_implementation != SHARED_PROMPTS:
+                raise ModelError("a packed batch needs a model prepared by share_prompts")
+            layout = {"position_ids": batch.positions, SHARED_PROMPTS: batch.shared}
+        hidden = self.lm.get_decoder()(input_ids=batch.input_ids, use_cache=False, **layout).last_hidden_state
+        hidden = hidden.flatten(0, 1).index_select(0, batch.predictors)
         head = self.lm.get_output_embeddings()
         chunk = max(1, LOGIT_ELEMENTS // self.lm.config.vocab_size)
         parts = []

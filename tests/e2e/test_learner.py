@@ -9,6 +9,7 @@ import torch
 from actors.runtime import Runtime
 from agrl.algorithms.batch import TrainSequence
 from agrl.config.compose import load_config
+from agrl.config.schema import Packing
 from agrl.driver.learners import LearnerGroup
 from agrl.errors import DivergenceError, LearnerError, WeightSyncError
 from agrl.models.build import TinyShape, load_model, make_tiny_model
@@ -42,12 +43,12 @@ def settings(model_path, **learner):
 def sequences(n=24, seed=0, version=0):
     generator = np.random.default_rng(seed)
     draw = lambda low, high: generator.integers(2, 290, generator.integers(low, high)).astype(np.int32)  # noqa: E731
-    found = []
+    found, prompts = [], [draw(1, 30) for _ in range(1 + n // 4)]
     for i in range(n):
-        response = draw(1, 12)
+        response, prompt = draw(1, 12), prompts[i // 4]
         provenance = (Provenance.ON_POLICY, Provenance.ON_POLICY, Provenance.EXPERT, Provenance.TRANSFER)[i % 4]
         logprobs = np.full(len(response), -5.7, np.float32)
-        found.append(TrainSequence(draw(1, 30), response, logprobs, float(generator.normal()), provenance, version, 0))
+        found.append(TrainSequence(prompt, response, logprobs, float(generator.normal()), provenance, version, 0))
     return found
 
 
@@ -67,7 +68,9 @@ def trained(runtime, tmp_path, model_path, steps=2, **learner) -> tuple[dict, di
 
 @pytest.fixture(scope="module")
 def plain(runtime, model_path, tmp_path_factory):
-    return trained(runtime, tmp_path_factory.mktemp("plain"), model_path, optimizer_steps_per_batch=2)
+    return trained(
+        runtime, tmp_path_factory.mktemp("plain"), model_path, optimizer_steps_per_batch=2, packing=Packing.padded
+    )
 
 
 @pytest.mark.parametrize(

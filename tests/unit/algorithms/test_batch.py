@@ -1,5 +1,7 @@
 """The split of a batch: everything once, ranks in step, budgets kept, and the same loss however it is split."""
 
+from itertools import pairwise
+
 import numpy as np
 import pytest
 import torch
@@ -7,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from agrl.algorithms.aggregation import token_weights
-from agrl.algorithms.batch import plan_minibatches
+from agrl.algorithms.batch import TrainSequence, plan_minibatches
 from agrl.algorithms.policy_loss import LossSettings, policy_loss
 from agrl.algorithms.schedule import learning_rate
 from agrl.relevance.records import Provenance
@@ -18,10 +20,33 @@ lengths = st.lists(st.integers(1, 20), min_size=1, max_size=40)
 aggregations = st.sampled_from(["token", "sequence", "constant"])
 
 
-@given(lengths, st.integers(1, 4), st.integers(1, 3), st.integers(1, 200))
-def test_a_plan_trains_every_sequence_once_with_ranks_in_step(sizes, steps, ranks, budget):
-    sequences = train_sequences(sizes)
-    plan = plan_minibatches(sequences, steps, ranks, budget)
+groups = st.lists(st.tuples(st.integers(1, 30), st.lists(st.integers(1, 20), min_size=1, max_size=9)), max_size=8)
+
+
+def grouped(sizes):
+    """Sequences of groups (prompt length, response lengths); every group has a prompt of its own."""
+    ids = lambda n, value: np.full(n, value, np.int32)  # noqa: E731
+    return [
+        TrainSequence(ids(prompt, group), ids(n, 0), np.zeros(n, np.float32))
+        for group, (prompt, own) in enumerate(sizes)
+        for n in own
+    ]
+
+
+def cost(sequences, micro, shared):
+    """Tokens of a micro-batch, counted independently of the plan."""
+    batch = [sequences[i] for i in micro]
+    if not shared:
+        return len(batch) * max((s.length for s in batch), default=0)
+    return sum(len(p) for p in {tuple(s.prompt_ids): s.prompt_ids for s in batch}.values()) + sum(
+        len(s.response_ids) for s in batch
+    )
+
+
+@given(groups, st.integers(1, 4), st.integers(1, 3), st.integers(1, 200), st.booleans())
+def test_a_plan_trains_every_sequence_once_with_ranks_in_step(sizes, steps, ranks, budget, shared):
+    sequences = grouped(sizes)
+    plan = plan_minibatches(sequences, steps, ranks, budget, shared=shared)
     trained = [i for m in plan for rank in m.micro for micro in rank for i in micro]
     assert sorted(trained) == list(range(len(sequences)))
     for minibatch in plan:
@@ -29,8 +54,26 @@ def test_a_plan_trains_every_sequence_once_with_ranks_in_step(sizes, steps, rank
         assert len({len(rank) for rank in minibatch.micro}) == 1
         assert sorted(minibatch.weights) == sorted(i for rank in minibatch.micro for micro in rank for i in micro)
         for micro in (micro for rank in minibatch.micro for micro in rank):
-            padded = len(micro) * max((sequences[i].length for i in micro), default=0)
-            assert padded <= budget or len(micro) == 1
+            assert cost(sequences, micro, shared) <= budget or len(micro) == 1
+
+
+@given(groups, st.integers(1, 3), st.integers(1, 200))
+def test_a_group_stays_together_unless_it_passes_the_budget(sizes, ranks, budget):
+    sequences, first = grouped(sizes), 0
+    for minibatch in plan_minibatches(sequences, 1, ranks, budget):
+        micros = [micro for rank in minibatch.micro for micro in rank]
+        for prompt, lengths in sizes:
+            members = set(range(first, first + len(lengths)))
+            first += len(lengths)
+            parts = [members.intersection(micro) for micro in micros if members.intersection(micro)]
+            assert len(parts) == 1 or prompt + sum(lengths) > budget
+            own = [sum(len(sequences[i].response_ids) for i in part) for part in sorted(parts, key=min)]
+            assert all(prompt + one + other > budget for one, other in pairwise(own))
+
+
+def test_whole_groups_are_dealt_evenly():
+    plan = plan_minibatches(grouped([(50, [10] * 8)] * 6), 1, 3, 300)[0]
+    assert [[len(micro) for micro in rank] for rank in plan.micro] == [[16], [16], [16]]
 
 
 def test_order_across_optimizer_steps_is_kept():

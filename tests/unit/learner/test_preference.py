@@ -15,7 +15,7 @@ SETTINGS = PreferenceSettings(beta=0.5, label_smoothing=0.1, sft_coef=0.2)
 def pairs():
     found = sequences(8)
     return [
-        PreferencePair(a, b, -30.0 + i, -25.0 - i) for i, (a, b) in enumerate(zip(found[:4], found[4:], strict=True))
+        PreferencePair(a, b, -30.0 + i, -25.0 - i) for i, (a, b) in enumerate(zip(found[::2], found[1::2], strict=True))
     ]
 
 
@@ -58,7 +58,7 @@ def test_log_probabilities_of_whole_responses(models):  # noqa: F811
 
 
 def test_pairs_stay_together_within_the_budget():
-    plan = plan_pairs(pairs(), 2, 100)
+    plan = plan_pairs(pairs(), 2, 100, shared=False)
     assert sorted(i for part in plan.micro for micro in part for i in micro) == [0, 1, 2, 3]
     assert len({len(part) for part in plan.micro}) == 1
     for micro in (m for part in plan.micro for m in part if len(m) > 1):

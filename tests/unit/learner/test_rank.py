@@ -8,6 +8,7 @@ from agrl.algorithms.batch import TrainSequence, plan_minibatches
 from agrl.algorithms.policy_loss import LossSettings
 from agrl.models.build import TinyShape, load_model, make_tiny_model
 from agrl.models.logprobs import PolicyModel, pad_batch
+from agrl.models.shared_prompt import share_prompts
 from agrl.relevance.records import Provenance
 from learner.model import Model
 from learner.rank import LearnerRank, RankSettings
@@ -47,43 +48,51 @@ def models(tmp_path_factory):
     paths = [tmp_path_factory.mktemp("model") for _ in range(2)]
     for seed, path in enumerate(paths):
         make_tiny_model(path, [f"search: red grinder {i}\n" for i in range(50)], SHAPE, seed=seed)
-    return [load_model(str(path), "float32") for path in paths]
+    loaded = [load_model(str(path), "float32") for path in paths]
+    assert [share_prompts(lm) for lm in loaded] == ["", ""]
+    return loaded
 
 
-def rank(models, number=0, world=1) -> LearnerRank:
+def rank(models, number=0, world=1, shared=True) -> LearnerRank:
     found = LearnerRank(RankSettings("", "float32"), number, world)
-    found.model = Model(PlainEngine(models[0]), PolicyModel(models[1]), number, world)
+    found.model = Model(PlainEngine(models[0]), PolicyModel(models[1]), number, world, shared)
     return found
 
 
 def sequences(n=9):
+    """Three groups with a prompt each; in the last one a response has another prompt."""
     generator = np.random.default_rng(0)
     draw = lambda low, high: generator.integers(2, 290, generator.integers(low, high)).astype(np.int32)  # noqa: E731
-    found = []
+    found, prompts = [], [draw(1, 30) for _ in range(4)]
     for i in range(n):
         response, provenance = draw(1, 12), list(Provenance)[1 + i % 3]
         logprobs = generator.normal(-5.7, 0.3, len(response)).astype(np.float32)
-        found.append(TrainSequence(draw(1, 30), response, logprobs, float(generator.normal()), provenance))
+        prompt = prompts[3 if i == 7 else i // 3 % 3]
+        found.append(TrainSequence(prompt, response, logprobs, float(generator.normal()), provenance))
     return found
 
 
-def gradients(models, ranks, budget, loss, aggregation):
+def gradients(models, ranks, budget, loss, aggregation, shared):
     """Of every optimizer step, averaged over the ranks as DeepSpeed does; and the loss summed over them."""
-    plan = plan_minibatches(sequences(), 2, ranks, budget, aggregation, 12)
-    workers = [rank(models, i, ranks) for i in range(ranks)]
+    plan = plan_minibatches(sequences(), 2, ranks, budget, aggregation, 12, shared)
+    workers = [rank(models, i, ranks, shared) for i in range(ranks)]
     sums = [w.train_policy(sequences(), plan, loss, 1.0, 1e-3, 0, None) for w in workers]
     steps = torch.stack([torch.stack(w.model.engine.steps) for w in workers]).mean(0)
     return steps, sum(s.total["loss"] for s in sums)
 
 
 @pytest.mark.parametrize("name", LOSSES)
-@pytest.mark.parametrize(("ranks", "budget"), [(1, 60), (2, 10_000), (3, 90), (12, 10_000)])
-def test_an_update_does_not_depend_on_how_the_batch_is_split(models, name, ranks, budget):
-    expected, expected_loss = gradients(models, 1, 10_000, *LOSSES[name])
-    found, loss = gradients(models, ranks, budget, *LOSSES[name])
+@pytest.mark.parametrize(
+    ("ranks", "budget", "shared"),
+    [(1, 60, True), (1, 60, False), (2, 10_000, True), (3, 90, True), (3, 90, False), (12, 10_000, True)],
+)
+def test_an_update_does_not_depend_on_how_the_batch_is_split(models, name, ranks, budget, shared):
+    expected, expected_loss = gradients(models, 1, 1, *LOSSES[name], shared=False)  # one response at a time
+    found, loss = gradients(models, ranks, budget, *LOSSES[name], shared)
     assert expected.abs().max() > 1e-4
     torch.testing.assert_close(found, expected, rtol=1e-4, atol=1e-6)
-    assert loss == pytest.approx(expected_loss, rel=1e-4, abs=1e-6)
+    assert (found - expected).norm() < 1e-5 * expected.norm()
+    assert loss == pytest.approx(expected_loss, rel=1e-5, abs=1e-7)
 
 
 def test_masked_tokens_and_kl_are_counted(models):

@@ -69,7 +69,7 @@ def test_the_entropy_carries_gradient_only_when_asked(model_path, monkeypatch, l
     detached = PolicyModel(lm)(batch)[1]
     assert not detached.requires_grad
     found = PolicyModel(lm)(batch, 1.0, True)[1]
-    hidden = lm(input_ids=batch.input_ids).logits[batch.rows, batch.columns].float()
+    hidden = lm(input_ids=batch.input_ids).logits.flatten(0, 1)[batch.predictors].float()
     expected = torch.distributions.Categorical(logits=hidden).entropy()
     torch.testing.assert_close(found, expected, rtol=1e-4, atol=1e-5)
     torch.testing.assert_close(found, detached)
