@@ -74,13 +74,19 @@ def plain(runtime, model_path, tmp_path_factory):
 
 
 @pytest.mark.parametrize(
-    ("ranks", "zero_stage", "micro_batch_tokens"),
-    [(1, 0, 230), (2, 0, 16384), (2, 2, 230), (2, 3, 300)],
+    ("ranks", "zero_stage", "micro_batch_tokens", "packing"),
+    [
+        (1, 0, 230, Packing.padded),
+        (1, 0, 16384, Packing.shared),
+        (2, 0, 16384, Packing.padded),
+        (2, 2, 230, Packing.shared),
+        (2, 3, 300, Packing.shared),
+    ],
 )
 def test_an_update_does_not_depend_on_how_the_batch_is_split(
-    runtime, model_path, tmp_path, plain, ranks, zero_stage, micro_batch_tokens
+    runtime, model_path, tmp_path, plain, ranks, zero_stage, micro_batch_tokens, packing
 ):
-    split = {"ranks": ranks, "zero_stage": zero_stage, "micro_batch_tokens": micro_batch_tokens}
+    split = {"ranks": ranks, "zero_stage": zero_stage, "micro_batch_tokens": micro_batch_tokens, "packing": packing}
     weights, metrics = trained(runtime, tmp_path, model_path, optimizer_steps_per_batch=2, **split)
     expected_weights, expected_metrics = plain
     start = load_model(model_path, "float32").state_dict()
