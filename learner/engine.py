@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import os
+import sys
+import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -12,13 +14,38 @@ import torch
 from agrl.models.logprobs import Batch, PolicyModel
 
 CHECKPOINT_TAG = "engine"
+OPERATORS = Path(sys.prefix) / "torch_extensions"
+STALE_S = 300.0  # compiling takes under a minute
 DTYPE_SECTION = {"bfloat16": "bf16", "float16": "fp16"}
+
+
+def find_operators() -> None:
+    """Keep the operator that DeepSpeed compiles in this Python environment, and forget builds that died.
+
+    The usual cache is one for all environments of a user: each compiles it again after another, and a process that is
+    killed while it compiles leaves a lock behind for which every later one waits, forever.
+    """
+    if not os.access(sys.prefix, os.W_OK):
+        return
+    os.environ.setdefault("TORCH_EXTENSIONS_DIR", str(OPERATORS))
+    for lock in OPERATORS.glob("*/lock"):
+        if time.time() - lock.stat().st_mtime > STALE_S:
+            lock.unlink(missing_ok=True)
+
+
+def compile_operators() -> None:
+    """Compile what DeepSpeed needs on the CPU, so that no run has to wait for it."""
+    find_operators()
+    from deepspeed.ops.op_builder.cpu.comm import ShareMemCommBuilder
+
+    ShareMemCommBuilder().load(verbose=False)
 
 
 def init_process_group(rank: int, world: int, address: str, timeout_s: float) -> None:
     """Join the learner's process group at ``address`` ("host:port"); does nothing when this process already has one."""
     from datetime import timedelta
 
+    find_operators()
     import deepspeed
 
     os.environ.update(RANK=str(rank), WORLD_SIZE=str(world), LOCAL_RANK="0")

@@ -53,4 +53,6 @@ step "vLLM, Ray, DeepSpeed, Transformers and the rest (pinned)" "${PIP[@]}" -r r
 step "development tools (pinned)" "${PIP[@]}" -r requirements/dev.txt
 step "this project, editable" "${PIP[@]}" --no-build-isolation -e .
 step "a look whether it all imports" "$VENV/bin/python" -c 'import torch, transformers, vllm, ray, xgrammar, agrl'
+step "an operator of DeepSpeed, compiled" env DS_ACCELERATOR=cpu PATH="$PWD/$VENV/bin:$PATH" \
+    "$VENV/bin/python" -c 'from learner.engine import compile_operators; compile_operators()'
 echo "Ready. Next: make demo; or \`source $VENV/bin/activate\` and \`agrl --help\`."
