@@ -8,7 +8,8 @@ from learner import engine
 
 def test_the_operator_is_kept_in_the_environment_and_stale_locks_go(tmp_path, monkeypatch):
     monkeypatch.setattr(engine, "OPERATORS", tmp_path)
-    monkeypatch.delenv("TORCH_EXTENSIONS_DIR", raising=False)
+    monkeypatch.setenv("TORCH_EXTENSIONS_DIR", "")  # so that it is put back, also where it was not set
+    monkeypatch.delenv("TORCH_EXTENSIONS_DIR")
     for name, age in (("dead", 1000), ("alive", 10)):
         lock = tmp_path / name / "lock"
         lock.parent.mkdir()
