@@ -12,11 +12,12 @@ import pytest
 
 from tests.e2e.small_world import make_world, overrides
 
+WIDE = {**os.environ, "COLUMNS": "500"}  # so that no line is broken where a test looks for it
+
 
 def agrl(*words, code=0):
     command = [sys.executable, "-m", "agrl.cli", *map(str, words)]
-    wide = {**os.environ, "COLUMNS": "200"}  # so that no line is broken where a test looks for it
-    done = subprocess.run(command, capture_output=True, text=True, timeout=400, env=wide)
+    done = subprocess.run(command, capture_output=True, text=True, timeout=400, env=WIDE)
     assert done.returncode == code, done.stdout + done.stderr
     return done.stdout + done.stderr
 
@@ -53,7 +54,7 @@ def test_a_learner_killed_from_outside_ends_the_run_by_name_and_resume_finishes_
     words = overrides(world, run, "trainer.steps=1000", "trainer.checkpoint_every=1", "trainer.evaluate_every=0")
     with (tmp_path / "said").open("w+") as said:
         command = [sys.executable, "-m", "agrl.cli", "train", *words]
-        running = subprocess.Popen(command, stdout=said, stderr=said, env={**os.environ, "COLUMNS": "200"})
+        running = subprocess.Popen(command, stdout=said, stderr=said, env=WIDE)
         wait_for(lambda: (run / "checkpoints" / "step-000002").is_dir(), running)
         started = psutil.Process(running.pid).children(recursive=True)
         learner = next(p for p in started if p.is_running() and "LearnerRank" in " ".join(p.cmdline()))
