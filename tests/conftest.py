@@ -5,7 +5,7 @@ from hypothesis import settings
 
 from agrl.report.terminal import close_terminal
 
-settings.register_profile("agrl", deadline=None, max_examples=60)
+settings.register_profile("agrl", deadline=None, max_examples=25)
 settings.load_profile("agrl")
 
 

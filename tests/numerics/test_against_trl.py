@@ -15,9 +15,8 @@ from agrl.algorithms.advantages import decomposed_advantages, group_advantages, 
 from agrl.algorithms.divergence import kl_estimate
 from agrl.algorithms.policy_loss import LossSettings, policy_loss
 from agrl.algorithms.preference import dpo_loss
-
-from .build import gradients, responses, token_batch
-from .trl_trainers import LIMIT, dpo_trainer, grpo_inputs, grpo_trainer, scoring_trainer
+from tests.numerics.trl_trainers import LIMIT, dpo_trainer, grpo_inputs, grpo_trainer, scoring_trainer
+from tests.unit.algorithms.build import gradients, responses, token_batch
 
 LENGTHS = (3, 1, 7, 4, 1, 5)
 TRL_EPSILON = 1e-4  # added to the deviation; ours is 1e-6

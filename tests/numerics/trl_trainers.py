@@ -9,8 +9,7 @@ import numpy as np
 import torch
 
 from agrl.algorithms.policy_loss import LossSettings
-
-from .build import responses
+from tests.unit.algorithms.build import responses
 
 LIMIT = 9  # tokens of the longest response there can be
 
