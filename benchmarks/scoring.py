@@ -2,7 +2,7 @@
 
     python benchmarks/scoring.py [--rulebook relevance] [--responses 20000] [--seconds 3] [--json]
 
-A fixed mix of good, wrong, malformed and cut-off responses, in both orders; the best of the repeats that fit in the
+A fixed mix of good, wrong, malformed and cut-off responses, in every order; the best of the repeats that fit in the
 time.
 """
 

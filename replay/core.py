@@ -36,6 +36,7 @@ class StepSoFar:
     drawn: list[str] = field(default_factory=list)
     decisions: list[Decision] = field(default_factory=list)
     outcomes: list[tuple[int, int, bool]] = field(default_factory=list)
+    sound: list[Rollout] = field(default_factory=list)
     rollouts: int = 0
 
 
@@ -81,6 +82,7 @@ class ReplayCore:
 
     def observe(self, groups: Sequence[ScoredGroup], step: int) -> list[Decision]:
         """Enter the outcomes of a round of a step, then decide; one decision a group, in order."""
+        now = self._at(step)
         for group in groups:
             correct, valid = correct_of_valid(group)
             if valid:  # a group whose scoring failed says nothing about the prompt
@@ -88,8 +90,7 @@ class ReplayCore:
                 self._table.update(group.example.id, correct, valid, version, step)
             for rollout, score in zip(group.rollouts, group.scores, strict=True):
                 if score.sound and rollout.provenance is Provenance.ON_POLICY:
-                    self._buffer.add(rollout)
-        now = self._at(step)
+                    now.sound.append(rollout)
         now.rollouts += sum(len(group.rollouts) for group in groups)
         granted = sum(decision.count for decision in now.decisions)
         decisions = decide_batch(
@@ -106,7 +107,13 @@ class ReplayCore:
         return self._now
 
     def guided(self, outcomes: Mapping[str, GuideOutcome]) -> None:
-        """Enter what guidance did for the prompts (by example id) of all rounds of the step last observed."""
+        """Enter what guidance did for the prompts (by example id) of all rounds of the step last observed.
+
+        Only now are the step's own sound answers stored: what guidance recalls must be earlier than the step.
+        """
+        for rollout in self._now.sound:
+            self._buffer.add(rollout)
+        self._now.sound.clear()
         for example_id, outcome in outcomes.items():
             self._table.guided(example_id, outcome.solved, outcome.level)
         self._last.update(_guide_metrics(outcomes, self._now.rollouts))

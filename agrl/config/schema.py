@@ -133,7 +133,7 @@ class GuidanceConfig:
     enabled: bool = True  # adaptive guided replay
     source: GuidanceSource = GuidanceSource.hinted  # or reference: the ground-truth trajectory
     semantics: Semantics = Semantics.transfer  # of guided tokens: transfer (HINT), expert (LUFFY), conditional (GHPO)
-    recall: bool = True  # first the policy's own earlier sound answers to the prompt, where there are any
+    recall: bool = False  # first the policy's own earlier sound answers to the prompt, where there are any
     tau: float = 0.125  # a group with at most this share of correct tiers is low-accuracy
     warmup_steps: int = 2  # no guidance before this step
     max_share: float = 0.25  # at most this share of a step's rollouts is guided

@@ -135,14 +135,16 @@ def earlier(text):
 
 
 def test_an_earlier_sound_answer_is_recalled_before_any_hint():
-    s = services(stored=[earlier(RIGHT)])
+    s = services(stored=[earlier(RIGHT)], recall=True)
     (group,), outcomes = guide(s, [failing_group(s)], [Decision("guide", "low_accuracy", 2)], step=5)
     (guided,) = [r for r in group.rollouts if r.provenance is Provenance.TRANSFER]
     assert guided.version == 1 and guided.text == RIGHT and s.rollouts.asked == []
     assert outcomes["e1"].recalled and outcomes["e1"].solved and outcomes["e1"].replaced == 1
 
 
-@pytest.mark.parametrize("change", [{"stored": [earlier(WRONG)]}, {"stored": [earlier(RIGHT)], "recall": False}])
+@pytest.mark.parametrize(
+    "change", [{"stored": [earlier(WRONG)], "recall": True}, {"stored": [earlier(RIGHT)], "recall": False}]
+)
 def test_what_is_no_longer_sound_or_not_asked_for_is_not_recalled(change):
     s = services(solved_at=1, **change)
     _, outcomes = guide(s, [failing_group(s)], [Decision("guide", "low_accuracy", 2)], step=5)

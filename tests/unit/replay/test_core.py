@@ -85,6 +85,8 @@ def test_metrics_of_a_step():
 def test_good_answers_are_kept_for_replay():
     replay = core()
     replay.observe([outcome(2, 8, "p0")], step=0)
+    assert replay.recall({"p0": 5})["p0"] == [], "an answer of this very step is no earlier one"
+    replay.guided({})
     stored = replay.recall({"p0": 5, "p1": 1})
     assert [r.text for r in stored["p0"]] == ["p00", "p01"]
     assert stored["p1"] == [] and replay.metrics()["replay/stored"] == 2
