@@ -32,7 +32,7 @@ class ServicePool:
     ) -> None:
         self.kind, self.timeout_s = kind, timeout_s
         self._runtime, self._cls, self._args, self._placement = runtime, cls, args, placement
-        self._restarts, self._log_dir = restarts, log_dir
+        self._restarts, self._log_dir, self._closed = restarts, log_dir, False
         self.deaths, self.replaced = [0] * size, [0] * size
         self.services = [self._start(index) for index in range(size)]
 
@@ -54,6 +54,8 @@ class ServicePool:
         ``counts``: as a death. Raises ActorError, naming it and the cause, when it has died more often than it may.
         """
         while True:
+            if self._closed:
+                raise ActorError(f"{self.name(index)} was stopped") from cause
             self.services[index].kill()
             self.deaths[index] += counts
             self.replaced[index] += 1
@@ -72,6 +74,8 @@ class ServicePool:
                 return self.services[index]
 
     def close(self) -> None:
+        """Stop all; from now on none is replaced."""
+        self._closed = True
         for service in self.services:
             service.kill()
 

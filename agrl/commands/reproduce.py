@@ -41,6 +41,13 @@ def register(subparsers: argparse._SubParsersAction) -> None:
     parser.add_argument(
         "--first-seed", type=int, default=0, metavar="N", help="seeds and catalogue are numbered from it"
     )
+    parser.add_argument(
+        "--lanes",
+        type=int,
+        default=None,
+        metavar="N",
+        help="runs at a time, each on actors of its own (default: one a CPU, at most 4; one where there are GPUs)",
+    )
     parser.add_argument("--quick", action="store_true", help="1 start, 2 seeds, the main methods")
 
 
@@ -49,7 +56,8 @@ def run(args: argparse.Namespace) -> int:
     from agrl.driver.reproduce import reproduce
     from agrl.report.grid_page import write_results
     from agrl.report.grid_sheets import grid_table
-    from agrl.report.terminal import open_terminal, phase
+    from agrl.report.progress import phase
+    from agrl.report.terminal import open_terminal
 
     named = [word for word in args.methods or () if "=" not in word]
     overrides = args.overrides + [
@@ -63,7 +71,7 @@ def run(args: argparse.Namespace) -> int:
         first_seed=args.first_seed,
     )
     console = open_terminal(args.out / "logs" / "driver.log", args.debug)
-    reproduce(args.out, grid, overrides, console)
+    reproduce(args.out, grid, overrides, console, args.lanes)
     words = sys.argv[1:] if sys.argv[1:2] == ["reproduce"] else ["reproduce", *overrides]
     with phase(console, "Writing the results"):
         table = write_results(args.out, shlex.join(["agrl", *words]))

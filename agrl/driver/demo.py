@@ -17,7 +17,8 @@ from agrl.driver.loop import train
 from agrl.driver.sft import supervised
 from agrl.driver.tiny_model import tiny_model
 from agrl.errors import ConfigError
-from agrl.report.terminal import open_terminal, phase
+from agrl.report.progress import phase
+from agrl.report.terminal import open_terminal
 
 MARK = ".agrl-demo"
 SHOWN = ("accuracy", "macro_f1", "good_bad_f1", "parse_rate", "rule_adherence", "right_tier_wrong_verdict")

@@ -19,8 +19,8 @@ from agrl.driver.sft import shuffled_batches
 from agrl.errors import DataError
 from agrl.relevance.pairs import preference_pairs
 from agrl.relevance.records import Example, ScoredGroup
+from agrl.report.progress import numbers, phase, progress
 from agrl.report.recorder import Recorder
-from agrl.report.terminal import numbers, phase, progress
 
 PROMPTS_AT_A_TIME = 64  # so that the progress bar moves
 

@@ -23,7 +23,7 @@ from agrl.relevance.metrics import Prediction, evaluate
 from agrl.relevance.records import Example
 from agrl.relevance.rulebook import load_rulebook
 from agrl.report.evaluation_table import evaluation_tables
-from agrl.report.terminal import phase
+from agrl.report.progress import phase
 
 
 @dataclass(frozen=True)

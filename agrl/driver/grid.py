@@ -69,10 +69,18 @@ class Cell:
         """Where the run is."""
         return out / "runs" / self.method / f"start-{self.start}" / f"seed-{self.seed}"
 
+    @property
+    def before(self) -> Cell | None:
+        """The run that this one goes on from."""
+        origin = METHODS[self.method].origin
+        return Cell(origin, self.start, 0) if origin else None
+
     def origin(self, out: Path) -> Path:
         """The model folder that the run begins with."""
-        before = METHODS[self.method].origin
-        return Cell(before, self.start, 0).folder(out) / "model" if before else out / "models" / f"start-{self.start}"
+        return self.before.folder(out) / "model" if self.before else out / "models" / f"start-{self.start}"
+
+    def __str__(self) -> str:
+        return f"{self.method}, start {self.start}, seed {self.seed}"
 
 
 @dataclass(frozen=True)

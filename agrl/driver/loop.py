@@ -11,8 +11,8 @@ from agrl.driver.run_folder import Checkpoint, RunFolder
 from agrl.driver.running import Run, running
 from agrl.driver.step import StepResult, training_step
 from agrl.errors import ConfigError
+from agrl.report.progress import numbers, phase, progress
 from agrl.report.recorder import Recorder, sample_row
-from agrl.report.terminal import numbers, phase, progress
 
 
 def train(config: Config, console, resume: bool = False) -> RunFolder:

@@ -22,7 +22,7 @@ from agrl.models.tokens import load_tokenizer
 from agrl.relevance.records import Example
 from agrl.relevance.rulebook import load_rulebook
 from agrl.report.page import write_report
-from agrl.report.terminal import phase
+from agrl.report.progress import phase
 
 Sets = Mapping[str, Sequence[Example]]
 """Held-out sets: name -> examples."""

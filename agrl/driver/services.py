@@ -61,12 +61,16 @@ class Services:
         self.replay.call("restart", *replay_settings(config)).result()
         self.rollouts.broadcast(self.learner.version, self.learner.weights())
 
-    def close(self) -> None:
-        """Stop every actor, and Ray where this process started it."""
+    def kill(self) -> None:
+        """Stop every actor: a call under way in another thread ends with an error."""
         self.rollouts.close()
         self.rewards.close()
         self.learner.close()
         self.replay.kill()
+
+    def close(self) -> None:
+        """Stop every actor, and Ray where this process started it."""
+        self.kill()
         self.runtime.shutdown()
 
 

@@ -20,8 +20,8 @@ from agrl.models.tokens import load_tokenizer
 from agrl.relevance.hints import reference_judgement
 from agrl.relevance.records import Example
 from agrl.relevance.rulebook import load_rulebook
+from agrl.report.progress import numbers, phase, progress
 from agrl.report.recorder import Recorder
-from agrl.report.terminal import numbers, phase, progress
 
 
 def supervised(config: Config, console) -> RunFolder:

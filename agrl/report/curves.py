@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from io import StringIO
 from pathlib import Path
 from textwrap import fill
+from threading import RLock
 
 import matplotlib
 
@@ -241,10 +242,13 @@ def _frame(axes: Axes, values: Sequence[float]) -> None:
     axes.yaxis.get_major_formatter().set_useOffset(False)
 
 
+_ONE_AT_A_TIME = RLock()  # pyplot and its settings are one for all threads
+
+
 @contextmanager
 def _axes(size: tuple[float, float] = SIZE, panels: int = 1) -> Iterator[tuple[Figure, *tuple[Axes, ...]]]:
     """A figure and its ``panels`` axes side by side."""
-    with plt.rc_context(_STYLE):
+    with _ONE_AT_A_TIME, plt.rc_context(_STYLE):
         figure, grid = plt.subplots(1, panels, figsize=size, layout="constrained", squeeze=False)
         for axes in grid[0]:
             axes.xaxis.set_major_locator(MaxNLocator(6, steps=[1, 2, 5, 10], integer=True))

@@ -11,7 +11,7 @@ from typing import Any
 import jinja2
 from markupsafe import Markup
 
-from agrl.report.terminal import duration, number
+from agrl.report.progress import duration, number
 
 PARTS = Path(__file__).parent  # of the templates and their style sheet
 

@@ -8,8 +8,8 @@ from typing import Any
 from agrl.report import charts, tables
 from agrl.report.findings import findings
 from agrl.report.html import write_page
+from agrl.report.progress import duration
 from agrl.report.run_data import RunData, read_run
-from agrl.report.terminal import duration
 from agrl.report.trajectories import choose, kind
 
 REPORT = "report.html"

@@ -8,9 +8,9 @@ from rich.box import SIMPLE_HEAD
 from rich.console import Console
 from rich.table import Table
 
+from agrl.report.progress import duration, number
 from agrl.report.run_data import RunData, read_run
 from agrl.report.tables import Change, headline
-from agrl.report.terminal import duration, number
 
 
 def summary_table(console: Console, run_dir: Path) -> None:

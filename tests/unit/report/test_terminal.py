@@ -1,14 +1,13 @@
-"""The terminal: third-party noise goes to the log, people see only ours; progress is sober in a pipe."""
+"""The terminal: third-party noise goes to the log, people see only ours; errors are one block."""
 
 import subprocess
 import sys
 from io import StringIO
 
-import pytest
 from rich.console import Console
 
 from agrl.errors import DataError, WeightSyncError
-from agrl.report.terminal import duration, error_block, number, phase, progress
+from agrl.report.terminal import error_block
 
 NOISY = """
 import os, sys
@@ -44,42 +43,6 @@ def plain_console():
     return Console(file=StringIO(), width=100)
 
 
-def test_progress_in_a_pipe_is_a_line_each_tenth():
-    console = plain_console()
-    with progress(console, "RL", total=40) as bar:
-        for step in range(40):
-            bar.advance(1, f"accuracy {step}")
-    lines = console.file.getvalue().splitlines()
-    assert len(lines) == 10
-    assert lines[0].startswith("RL  4/40") and lines[0].endswith("accuracy 3")
-    assert lines[-1].startswith("RL  40/40")
-
-
-def test_progress_prints_when_time_passes_between_tenths():
-    console = plain_console()
-    with progress(console, "slow", total=1000, interval=0.0) as bar:
-        bar.advance(1, "note")
-    assert "slow  1/1000" in console.file.getvalue()
-
-
-def test_progress_on_a_terminal_ends_full():
-    console = Console(file=StringIO(), width=100, force_terminal=True)
-    with progress(console, "RL", total=3) as bar:
-        for _ in range(3):
-            bar.advance(1, "loss [1]")
-    assert "3/3" in console.file.getvalue() and "loss [1]" in console.file.getvalue()
-
-
-def test_a_phase_says_how_it_ended():
-    console = plain_console()
-    with phase(console, "Starting [all]"):
-        pass
-    with pytest.raises(ValueError), phase(console, "Breaking"):
-        raise ValueError
-    good, bad = console.file.getvalue().splitlines()
-    assert good.startswith("✓ Starting [all]") and bad.startswith("✗ Breaking")
-
-
 def test_an_error_block_holds_message_hint_and_log(tmp_path):
     console = plain_console()
     error_block(console, WeightSyncError("actor 1 is at version [3]", "look at its log"), tmp_path / "driver.log")
@@ -92,34 +55,3 @@ def test_an_error_without_a_hint_has_no_empty_advice():
     console = plain_console()
     error_block(console, DataError("no rows"))
     assert "What to do" not in console.file.getvalue()
-
-
-@pytest.mark.parametrize(
-    ("seconds", "text"),
-    [
-        (0.84, "0.8 s"),
-        (9.96, "10.0 s"),
-        (42.4, "42 s"),
-        (59.7, "1 min 00 s"),
-        (185, "3 min 05 s"),
-        (7800, "2 h 10 min"),
-    ],
-)
-def test_durations(seconds, text):
-    assert duration(seconds) == text
-
-
-@pytest.mark.parametrize(
-    ("value", "text"),
-    [
-        (3, "3"),
-        (12345, "12,345"),
-        (0.41, "0.410"),
-        (1e-5, "1.0e-05"),
-        (0.0, "0"),
-        (float("nan"), "–"),
-        (123.45, "123.5"),
-    ],
-)
-def test_numbers(value, text):
-    assert number(value) == text
