@@ -11,7 +11,8 @@ from typing import Any
 
 import torch
 
-from agrl.models.logprobs import Batch, PolicyModel
+from agrl.models.layout import Batch
+from agrl.models.logprobs import PolicyModel
 
 CHECKPOINT_TAG = "engine"
 OPERATORS = Path(sys.prefix) / "torch_extensions"

@@ -12,8 +12,7 @@ import torch
 
 from agrl.algorithms.batch import Minibatch, TrainSequence
 from agrl.errors import DivergenceError
-from agrl.models.logprobs import Batch, pad_batch
-from agrl.models.shared_prompt import pack_batch
+from agrl.models.layout import Batch, pack_batch, pad_batch
 
 Forward = Callable[[Batch, float], tuple[torch.Tensor, torch.Tensor]]
 NOTHING = np.zeros(1, np.int32)

@@ -2,18 +2,12 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, fields
-from typing import TYPE_CHECKING
-
-import numpy as np
 import torch
 from torch import nn
 from torch.utils.checkpoint import checkpoint
 
 from agrl.errors import ModelError
-
-if TYPE_CHECKING:
-    from agrl.models.shared_prompt import SharedPrompts
+from agrl.models.layout import Batch
 
 LOGIT_ELEMENTS = 1 << 25
 """At most this many logits exist at once (128 MiB in float32), whatever the vocabulary and the batch."""
@@ -21,42 +15,6 @@ LOGIT_ELEMENTS = 1 << 25
 
 SHARED_PROMPTS = "shared_prompts"
 """The attention function, and its keyword argument, of packed batches: see ``agrl.models.shared_prompt``."""
-
-
-@dataclass
-class Batch:
-    """Prompts and responses laid out for a model: ``input_ids`` int64 [B, L].
-
-    ``predictors`` int64 [tokens] are the places, in [B * L], whose hidden state predicts each response token;
-    ``targets`` int64 [tokens] are the response tokens, sequence by sequence. ``positions`` int64 [B, L] count tokens
-    from the start of a sequence, None: by the column; ``shared``: who attends to whom, None: causally along the row.
-    """
-
-    input_ids: torch.Tensor
-    predictors: torch.Tensor
-    targets: torch.Tensor
-    positions: torch.Tensor | None = None
-    shared: SharedPrompts | None = None
-
-    def to(self, device: torch.device) -> Batch:
-        parts = (getattr(self, field.name) for field in fields(self))
-        return Batch(*(None if part is None else part.to(device) for part in parts))
-
-
-def pad_batch(prompts: list[np.ndarray], responses: list[np.ndarray], pad_id: int = 0) -> Batch:
-    """Lay out prompts and responses (lists of int [P_i] and [T_i], at least one token each) a row each.
-
-    Padding stands after every real token, so under causal attention no mask is needed.
-    """
-    width = max(len(p) + len(r) for p, r in zip(prompts, responses, strict=True))
-    ids = np.full((len(prompts), width), pad_id, np.int64)
-    predictors = []
-    for i, (prompt, response) in enumerate(zip(prompts, responses, strict=True)):
-        ids[i, : len(prompt)] = prompt
-        ids[i, len(prompt) : len(prompt) + len(response)] = response
-        predictors.append(i * width + np.arange(len(prompt) - 1, len(prompt) + len(response) - 1))
-    flat = [torch.from_numpy(np.concatenate(parts).astype(np.int64)) for parts in (predictors, responses)]
-    return Batch(torch.from_numpy(ids), *flat)
 
 
 class PolicyModel(nn.Module):

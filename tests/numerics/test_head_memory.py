@@ -9,7 +9,8 @@ import resource
 from types import SimpleNamespace
 import torch
 from agrl.models import logprobs as module
-from agrl.models.logprobs import Batch, PolicyModel
+from agrl.models.layout import Batch
+from agrl.models.logprobs import PolicyModel
 
 module.LOGIT_ELEMENTS = 1 << 23  # a quarter of what it is, to save time
 VOCABULARY, HIDDEN = 151_936, 8

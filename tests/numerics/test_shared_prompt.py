@@ -10,8 +10,9 @@ from transformers import AutoModelForCausalLM, Gemma2Config, LlamaConfig, Mistra
 from agrl.algorithms.batch import TrainSequence, plan_minibatches
 from agrl.algorithms.policy_loss import LossSettings
 from agrl.errors import ModelError
-from agrl.models.logprobs import SHARED_PROMPTS, PolicyModel, pad_batch
-from agrl.models.shared_prompt import pack_batch, share_prompts
+from agrl.models.layout import pack_batch, pad_batch
+from agrl.models.logprobs import SHARED_PROMPTS, PolicyModel
+from agrl.models.shared_prompt import share_prompts
 from agrl.relevance.records import Provenance
 from learner.model import Model
 from learner.policy import train_policy

@@ -6,7 +6,8 @@ from torch.nn.functional import logsigmoid
 
 from agrl.algorithms.batch import PreferencePair, plan_minibatches, plan_pairs
 from agrl.algorithms.preference import PreferenceSettings
-from agrl.models.logprobs import PolicyModel, pad_batch
+from agrl.models.layout import pad_batch
+from agrl.models.logprobs import PolicyModel
 from tests.unit.learner.test_rank import models, rank, sequences  # noqa: F401
 
 SETTINGS = PreferenceSettings(beta=0.5, label_smoothing=0.1, sft_coef=0.2)

@@ -7,7 +7,8 @@ import torch
 from agrl.algorithms.batch import TrainSequence, plan_minibatches
 from agrl.algorithms.policy_loss import LossSettings
 from agrl.models.build import TinyShape, load_model, make_tiny_model
-from agrl.models.logprobs import PolicyModel, pad_batch
+from agrl.models.layout import pad_batch
+from agrl.models.logprobs import PolicyModel
 from agrl.models.shared_prompt import share_prompts
 from agrl.relevance.records import Provenance
 from learner.model import Model

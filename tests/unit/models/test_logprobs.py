@@ -6,7 +6,8 @@ import torch
 
 from agrl.models import logprobs as module
 from agrl.models.build import TinyShape, load_model, make_tiny_model
-from agrl.models.logprobs import PolicyModel, pad_batch
+from agrl.models.layout import pad_batch
+from agrl.models.logprobs import PolicyModel
 from agrl.models.tokens import decode_response, encode_prompt, encode_response, load_tokenizer
 from agrl.relevance.prompt import Messages
 
