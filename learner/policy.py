@@ -17,7 +17,11 @@ from learner.sync_check import SyncGap
 
 @dataclass
 class Frozen:
-    """Log-probabilities as they were before the first update: index -> float32 [T]; empty where not needed."""
+    """Log-probabilities as they were before the first update: index -> float32 [T].
+
+    Of ``old`` those of the first minibatch are missing: for them, the forward pass of the loss still is the old policy.
+    ``reference`` is empty without a KL term.
+    """
 
     old: dict[int, np.ndarray] = field(default_factory=dict)
     reference: dict[int, np.ndarray] = field(default_factory=dict)
@@ -39,16 +43,15 @@ def train_policy(
     ``max_mean_gap`` (None: no check) WeightSyncError is raised with the weights untouched.
     """
     sums, gap, frozen = StepSums(), SyncGap(), Frozen()
-    if len(plan) > 1:  # with a single update the old policy is the one in the forward pass of the loss
-        frozen.old = model.frozen_logprobs(model.engine.logprobs, sequences, plan, temperature)
-        _compare(gap, version, [(sequences[i], learner) for i, learner in frozen.old.items()])
+    frozen.old = model.frozen_logprobs(model.engine.logprobs, sequences, plan[1:], temperature)
+    _compare(gap, version, [(sequences[i], learner) for i, learner in frozen.old.items()])
     if loss.kl_coef > 0:
         frozen.reference = model.frozen_logprobs(model.reference_forward, sequences, plan, temperature)
     for number, minibatch in enumerate(plan):
         for micro in model.micro_batches(minibatch):
             batch = [sequences[i] for i in micro]
             logprobs, entropy = model.engine.logprobs(model.lay_out(batch), temperature, loss.entropy_coef > 0)
-            if len(plan) == 1:
+            if number == 0:
                 _compare(gap, version, list(zip(batch, split(logprobs, batch), strict=True)))
             weights = model.token_weights(sequences, minibatch, micro)
             tokens = _token_batch(model, sequences, micro, logprobs, entropy, weights, frozen)
@@ -96,7 +99,7 @@ def _token_batch(
     flat = lambda parts: torch.from_numpy(np.concatenate(parts)).float().to(logprobs.device)  # noqa: E731
     return TokenBatch(
         logprobs=logprobs,
-        old_logprobs=flat([frozen.old[i] for i in micro]) if frozen.old else logprobs.detach(),
+        old_logprobs=flat([frozen.old[i] for i in micro]) if micro[0] in frozen.old else logprobs.detach(),
         rollout_logprobs=flat([s.rollout_logprobs for s in batch]),
         advantages=model.per_token(batch, [s.advantage for s in batch], torch.float32),
         provenance=model.per_token(batch, [int(s.provenance) for s in batch], torch.int8),
