@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from agrl.data.catalogue.spec import CatalogueSpec, TeacherErrors
+from agrl.errors import DataError
 
 MAKE_TEXT = """\
 Build the bundled synthetic catalogue: 48 kinds of product in 8 departments, 11 kinds of query, exact gold.
@@ -59,8 +60,16 @@ def register(subparsers: Any) -> None:
     _add(commands, "stats", "what is in a file", "Count tiers, segments, verdicts and references.", _stats, files=True)
     esci = _add(commands, "import-esci", "import the Amazon Shopping Queries data set", ESCI_TEXT, _import_esci)
     esci.add_argument("dir", metavar="DIR", type=Path, help="folder with the two official Parquet files")
-    esci.add_argument("--out", metavar="FOLDER", type=Path, required=True, help="where train and test.parquet go")
+    esci.add_argument("--out", metavar="FOLDER", type=Path, required=True, help="where the files go")
     esci.add_argument("--locale", default="us", help="marketplace to keep: us, es, jp or all (default: us)")
+    esci.add_argument(
+        "--seed-share",
+        type=float,
+        default=0.5,
+        metavar="P",
+        help="share of the training queries that go to seed.parquet, for the supervised start; the others are the RL "
+        "pool, train.parquet (default: %(default)s)",
+    )
     esci.add_argument("--version", choices=("small", "large"), default="", help="rows of this version only")
 
 
@@ -159,7 +168,10 @@ def _stats(args: argparse.Namespace) -> int:
 def _import_esci(args: argparse.Namespace) -> int:
     from agrl.data.esci import import_esci
 
-    counts = import_esci(args.dir, args.out, "" if args.locale == "all" else args.locale, args.version)
+    if not 0 <= args.seed_share <= 1:
+        raise DataError(f"--seed-share={args.seed_share:g} is no share, from 0 to 1")
+    locale = "" if args.locale == "all" else args.locale
+    counts = import_esci(args.dir, args.out, locale, args.version, args.seed_share)
     if args.json:
         return _print_json(counts)
     for split, stats in counts.items():

@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import re
 from collections import Counter
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
@@ -25,28 +27,37 @@ _PRODUCT_COLUMNS = ("product_title", "product_description", "product_bullet_poin
 _KEYS = ("product_id", "product_locale")
 _NEGATION = re.compile(r"\b(without|no|not|non|except|free of|\w+-free)\b", re.IGNORECASE)
 _NUMBER = re.compile(r"\d")
+HINTED_EVERY = 5  # a start that has never seen a hint cannot follow one
 _LONG = 5  # words from which a query counts as long
 
 
-def import_esci(folder: str | Path, out: str | Path, locale: str = "us", version: str = "") -> dict[str, Any]:
-    """Writes one examples file a split (``train.parquet``, ``test.parquet``) and returns the counts.
+def import_esci(
+    folder: str | Path, out: str | Path, locale: str = "us", version: str = "", seed_share: float = 0.5
+) -> dict[str, Any]:
+    """Writes ``seed.parquet``, ``train.parquet`` and ``test.parquet`` and returns the counts.
 
-    The division by query is the data set's own. ``locale``: keep this marketplace only, "" for all. ``version``:
-    "small" or "large" keeps the rows of that version of the data set, "" all. Verdicts are those that the label alone
-    implies under the rule book ``esci``; product ids are kept in the example ids. Raises DataError naming file and
-    column, or when a query is in two splits.
+    The division into training and test queries is the data set's own. ``seed_share`` of the training queries, drawn at
+    random but always alike, go to the supervised start, where every fifth row shows its label as a hint; the others are
+    the RL pool: what a model knows by heart teaches it nothing. ``locale``: keep this marketplace only, "" for all.
+    ``version``: "small" or "large" keeps the rows of that version of the data set, "" all. Verdicts are those that the
+    label alone implies under the rule book ``esci``; product ids are kept in the example ids. Raises DataError naming
+    file and column, or when a query is in two splits.
     """
     rows = _joined(Path(folder), locale, version)
+    _check_split(rows)
+    chosen = _seed_queries(rows, seed_share)
     book = load_rulebook("esci")
     implied = {label: book.implied_verdicts(tier) for label, tier in TIER_OF_LABEL.items()}
     splits: dict[str, list[Example]] = {}
     queries: dict[str, set[int]] = {}
     for row in rows:
-        splits.setdefault(row["split"], []).append(_example(row, implied))
-        queries.setdefault(row["split"], set()).add(row["query_id"])
-    _check_split(queries)
+        split = "seed" if row["query_id"] in chosen else row["split"]
+        splits.setdefault(split, []).append(_example(row, implied))
+        queries.setdefault(split, set()).add(row["query_id"])
     counts = {}
     for split, examples in sorted(splits.items()):
+        if split == "seed":
+            examples[::HINTED_EVERY] = [replace(e, hint_level=len(book.hints.levels)) for e in examples[::HINTED_EVERY]]
         write_examples(Path(out) / f"{split}.parquet", examples)
         counts[split] = {
             "rows": len(examples),
@@ -135,12 +146,17 @@ def _said(text: str | None) -> str:
     return "" if text.casefold() in ("none", "nan", "null") else text
 
 
-def _check_split(queries: dict[str, set[int]]) -> None:
+def _seed_queries(rows: list[dict[str, Any]], share: float) -> set[int]:
+    training = sorted({row["query_id"] for row in rows if row["split"] == "train"})
+    return set(np.random.default_rng(0).permutation(training)[: round(share * len(training))].tolist())
+
+
+def _check_split(rows: list[dict[str, Any]]) -> None:
     seen: dict[int, str] = {}
-    for split, ids in queries.items():
-        for query_id in ids:
-            if seen.setdefault(query_id, split) != split:
-                raise DataError(
-                    f"{EXAMPLES_FILE}: query_id {query_id} is in the splits {seen[query_id]} and {split}",
-                    hint="results on a query that was trained on mean nothing: divide by query",
-                )
+    for row in rows:
+        query_id, split = row["query_id"], row["split"]
+        if seen.setdefault(query_id, split) != split:
+            raise DataError(
+                f"{EXAMPLES_FILE}: query_id {query_id} is in the splits {seen[query_id]} and {split}",
+                hint="results on a query that was trained on mean nothing: divide by query",
+            )

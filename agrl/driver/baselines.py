@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -16,18 +16,19 @@ from agrl.relevance.rulebook import RuleBook
 def baselines(
     book: RuleBook, training: Sequence[Example], sets: dict[str, list[Example]], seed: int = 0
 ) -> dict[str, dict[str, dict[str, Any]]]:
-    """``majority`` and ``tfidf_logistic``, trained on the gold tiers of ``training``: name -> set -> metrics.
-
-    They state no verdicts: see ``agrl.relevance.metrics.evaluate``.
-    """
-    judges = {"majority": majority(training), "tfidf_logistic": tfidf_logistic(training, seed)}
-    return {
-        name: {set_name: _metrics(book, examples, judge(examples)) for set_name, examples in sets.items()}
-        for name, judge in judges.items()
-    }
+    """``majority`` and ``tfidf_logistic``, trained on the gold tiers of ``training``: name -> set -> metrics."""
+    return {name: baseline(name, book, training, sets, seed) for name in JUDGES}
 
 
-def majority(training: Sequence[Example]):
+def baseline(
+    name: str, book: RuleBook, training: Sequence[Example], sets: Mapping[str, Sequence[Example]], seed: int = 0
+) -> dict[str, dict[str, Any]]:
+    """One of them: set -> metrics. They state no verdicts: see ``agrl.relevance.metrics.evaluate``."""
+    judge = JUDGES[name](training, seed)
+    return {set_name: _metrics(book, examples, judge(examples)) for set_name, examples in sets.items()}
+
+
+def majority(training: Sequence[Example], seed: int = 0):
     """Always the commonest tier of the training rows."""
     commonest = Counter(example.tier for example in training).most_common(1)[0][0]
     return lambda examples: [commonest] * len(examples)
@@ -51,6 +52,9 @@ def tfidf_logistic(training: Sequence[Example], seed: int = 0):
     model = LogisticRegression(max_iter=2000, class_weight="balanced", random_state=seed)
     model.fit(features(training), [example.tier for example in training])
     return lambda examples: model.predict(features(examples)).tolist()
+
+
+JUDGES = {"majority": majority, "tfidf_logistic": tfidf_logistic}
 
 
 def _product(example: Example) -> str:

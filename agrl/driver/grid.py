@@ -14,6 +14,7 @@ from agrl.errors import ConfigError
 class Kind(Enum):
     """What makes the run of a cell."""
 
+    baseline = "baseline"  # no language model: learned from the gold tiers of the pool in a moment
     start = "start"  # supervised, from a model that knows nothing
     supervised = "supervised"  # supervised, on from the start
     preference = "preference"
@@ -42,6 +43,8 @@ class Method:
 CONTINUED = ("sft.steps=500", "sft.lr=1e-3")  # on from a start: shorter, and at a lower rate
 
 METHODS: dict[str, Method] = {
+    "majority": Method(Kind.baseline, origin=""),
+    "tfidf_logistic": Method(Kind.baseline, origin=""),
     "sft": Method(Kind.start, origin=""),
     "dpo": Method(Kind.preference),
     "grpo": Method(Kind.reinforced, ("algorithm=grpo",)),
@@ -103,27 +106,30 @@ class Grid:
     def cells(self) -> Iterator[Cell]:
         """The runs in an order in which each comes after the one that it goes on from: the starts first."""
         wanted = {*self.methods, *(METHODS[name].origin for name in self.methods)}
-        names = sorted((name for name in METHODS if name in wanted), key=lambda n: METHODS[n].kind != Kind.start)
+        names = sorted((name for name in METHODS if name in wanted), key=lambda n: bool(METHODS[n].origin))
         for name in names:
-            for start in range(self.starts):
+            for start in range(1 if METHODS[name].kind == Kind.baseline else self.starts):
                 for seed in range(self._seeds(METHODS[name])):
                     yield Cell(name, start, seed)
 
     def _seeds(self, method: Method) -> int:
-        if method.kind == Kind.start:
+        if not method.origin:
             return 1
         return min(self.control_seeds, self.seeds) if method.control else self.seeds
 
     def overrides(self, cell: Cell, out: Path, files: dict[str, str]) -> list[str]:
-        """What configures a cell's run beside the overrides of the whole grid. ``files``: name -> path of the data."""
+        """What configures a cell's run beside the overrides of the whole grid.
+
+        ``files``: name -> path of the data; "model": what the starts begin with, where they have none of their own.
+        """
         return [
             *(word.format(**files) for word in METHODS[cell.method].overrides),
             f"run={cell.folder(out)}",
-            f"model.path={cell.origin(out)}",
+            f"model.path={files['model'] if 'model' in files and not cell.before else cell.origin(out)}",
             f"trainer.seed={self.seed_of(cell)}",
         ]
 
     def seed_of(self, cell: Cell) -> int:
         """A start is one seed of supervised training; the runs from it have their own, the same for every method."""
-        is_start = METHODS[cell.method].kind == Kind.start
-        return self.first_seed + (cell.start if is_start else 1000 * (cell.start + 1) + cell.seed)
+        is_first = cell.before is None
+        return self.first_seed + (cell.start if is_first else 1000 * (cell.start + 1) + cell.seed)

@@ -8,27 +8,23 @@ from collections.abc import Sequence
 from contextlib import ExitStack
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
 
 from agrl.config.compose import load_config
 from agrl.config.schema import Config, RayMode
 from agrl.data.catalogue.build import make_catalogue
 from agrl.data.catalogue.spec import CatalogueSpec
-from agrl.driver.dpo import prefer
+from agrl.driver.cells import is_finished, run_baseline, run_cell
 from agrl.driver.grid import METHODS, Cell, Grid, Kind
 from agrl.driver.lanes import Schedule, run_side_by_side
-from agrl.driver.loop import reinforce
 from agrl.driver.run_folder import RunFolder
-from agrl.driver.running import Run, Sets, load_data
+from agrl.driver.running import TaskData, load_data
 from agrl.driver.services import Services, start_services
-from agrl.driver.sft import imitate, load_references
 from agrl.driver.tiny_model import tiny_model
 from agrl.errors import ConfigError
 from agrl.relevance.records import Example
 from agrl.report.progress import board, duration, number, phase
 
 MARK = "grid.json"
-DONE = "cell.json"
 
 
 def reproduce(out: Path, grid: Grid, overrides: list[str], console, lanes: int | None = None) -> None:
@@ -38,39 +34,51 @@ def reproduce(out: Path, grid: Grid, overrides: list[str], console, lanes: int |
     if left_out := sorted({*grid.methods} - {cell.method for cell in cells}):
         console.print(f"Left out, for want of the reasoning that they need: {', '.join(left_out)}")
     _mark(out, grid, overrides)
-    finished = [cell for cell in cells if (cell.folder(out) / DONE).is_file()]
-    todo = [cell for cell in cells if cell not in finished]
-    if not todo:
-        console.print(f"All {len(cells)} runs were finished before")
-        return
+    todo = [cell for cell in cells if not is_finished(cell, out)]
     anyone = load_config([*words, "model.path=unused"])
-    lanes = min(lanes or usual_lanes(anyone), len(todo))
+    lanes = max(1, min(lanes or usual_lanes(anyone), len(todo)))
+    console.print(f"{len(cells)} runs, {len(cells) - len(todo)} of them finished before; {lanes} at a time")
+    if not todo:
+        return
     words = [*words, *share_of_threads(anyone, lanes)]
     configs = {cell: load_config([*words, *grid.overrides(cell, out, files)]) for cell in todo}
-    for start in range(grid.starts):
+    for start in range(0 if "model" in files else grid.starts):
         make_start(out, start, grid.first_seed + start, configs[todo[0]], files)
-    base = replace(configs[todo[0]], model=replace(configs[todo[0]].model, path=str(out / "models" / "start-0")))
-    data = load_data(base, hinted=True)
-    console.print(f"{len(cells)} runs, {len(finished)} of them finished before; {lanes} at a time")
+    first = files.get("model", str(out / "models" / "start-0"))
+    base = replace(configs[todo[0]], model=replace(configs[todo[0]].model, path=first))
+    run_all(out, cells, configs, base, load_data(base, hinted=True), lanes, console)
+
+
+def run_all(
+    out: Path, cells: Sequence[Cell], configs: dict[Cell, Config], base: Config, data: TaskData, lanes: int, console
+) -> None:
+    """Run the cells that have a configuration in ``configs``. ``base``: what the services are started with."""
+
+    def tell(cell: Cell, seconds: float) -> None:
+        done = sum(is_finished(c, out) for c in cells)
+        found = f"[dim]{duration(seconds)}[/dim]  macro-F1 {reached(cell, out)}"
+        console.print(f"[green]✓[/green] {done}/{len(cells)}  {cell}  {found}")
+
+    trained = [cell for cell in configs if METHODS[cell.method].kind != Kind.baseline]
+    for cell in [cell for cell in configs if cell not in trained]:
+        tell(cell, run_baseline(data.sets, cell, configs[cell], out))
+    if not trained:
+        return
     folders = [out / "lanes" / str(lane) for lane in range(lanes)]
     with ExitStack() as stack:
         services = start_lanes(base, folders, data.pool, stack, console)
-        bar, rows = stack.enter_context(
-            board(console, "Runs", len(cells), len(finished), [f / "run.log" for f in folders])
-        )
+        finished = [cell for cell in cells if is_finished(cell, out)]
+        logs = [folder / "run.log" for folder in folders]
+        bar, rows = stack.enter_context(board(console, "Runs", len(cells), len(finished), logs))
 
         def run(lane: int, cell: Cell) -> None:
-            row = rows[lane]
-            row.begin(str(cell))
-            seconds = run_cell(services[lane], data.sets, cell, configs[cell], out, row)
-            row.begin("")
+            rows[lane].begin(str(cell))
+            seconds = run_cell(services[lane], data.sets, cell, configs[cell], out, rows[lane])
+            rows[lane].begin("")
             bar.advance(1)
-            done = sum((cell.folder(out) / DONE).is_file() for cell in cells)
-            console.print(
-                f"[green]✓[/green] {done}/{len(cells)}  {cell}  [dim]{duration(seconds)}[/dim]  {_found(cell, out)}"
-            )
+            tell(cell, seconds)
 
-        run_side_by_side(Schedule(todo, finished), lanes, run, give_up=lambda: [s.kill() for s in services])
+        run_side_by_side(Schedule(trained, finished), lanes, run, give_up=lambda: [s.kill() for s in services])
 
 
 def start_lanes(
@@ -103,10 +111,13 @@ def share_of_threads(config: Config, lanes: int) -> list[str]:
 
 
 def prepare_data(out: Path, grid: Grid, overrides: list[str], console) -> tuple[list[str], dict[str, str]]:
-    """The overrides of every run and the data files by name: an experiment's own, else a catalogue made in OUT/data."""
+    """The overrides of every run and the data files by name: an experiment's own, else a catalogue made in OUT/data.
+
+    An experiment also has a model that all starts begin with, under the name "model".
+    """
     if any(word.startswith("experiment=") for word in overrides):
-        data = load_config([*overrides, "model.path=unused"]).data
-        return overrides, {"seed": data.seed, "train": data.train}
+        config = load_config(overrides)
+        return overrides, {"seed": config.data.seed, "train": config.data.train, "model": config.model.path}
     folder = out / "data"
     if not (folder / "catalogue.json").is_file():  # written last
         with phase(console, "Making the catalogue"):
@@ -124,45 +135,10 @@ def make_start(out: Path, start: int, seed: int, config: Config, files: dict[str
         tiny_model(folder, files["seed"], config.task.rulebook, config.task.prompt_style, seed=seed)
 
 
-def run_cell(services: Services, sets: Sets, cell: Cell, config: Config, out: Path, console) -> float:
-    """One run of the grid, from its start model to its evaluation; ``cell.json`` says that it is finished.
-
-    Returns its seconds.
-    """
-    folder = RunFolder(cell.folder(out))
-    folder.clear()
-    kind = METHODS[cell.method].kind
-    services.restart(config)
-    folder.start(config, services.book, resume=False)
-    run = Run(services, folder, sets, console)
-    if kind == Kind.preference:
-        prefer(run)
-    elif kind == Kind.reinforced:
-        reinforce(run)
-    else:
-        fit(run)
-    folder.drop_checkpoints()
-    about: dict[str, Any] = {"method": cell.method, "start": cell.start, "seed": cell.seed, "wall_s": run.wall_s}
-    phases = dict(run.phases) | run.clock.seconds
-    (folder.path / DONE).write_text(json.dumps(about | {"phases": phases}, indent=2) + "\n")
-    return run.wall_s
-
-
-def fit(run: Run) -> None:
-    """Supervised training on the running learner, then evaluation."""
-    config, services = run.s.config, run.s
-    sequences = load_references(config, services.encoder)
-    with run.clock("learn"):
-        imitate(config, services.learner, sequences, run.folder, run.console)
-    with run.clock("broadcast"):
-        services.rollouts.broadcast(services.learner.version, services.learner.weights())
-    run.finish(config.sft.steps)
-
-
-def _found(cell: Cell, out: Path) -> str:
-    """What a finished run reached, in a few words."""
+def reached(cell: Cell, out: Path) -> str:
+    """The macro-F1 of a finished run on every set, in a few words."""
     found = RunFolder(cell.folder(out)).load_evaluation("after")
-    return "macro-F1 " + ", ".join(f"{name} {number(metrics['macro_f1'])}" for name, metrics in found.items())
+    return ", ".join(f"{name} {number(metrics['macro_f1'])}" for name, metrics in found.items())
 
 
 def _mark(out: Path, grid: Grid, overrides: list[str]) -> None:

@@ -20,6 +20,8 @@ from agrl.report.run_data import LAST, Evaluation, read_run
 
 START, UPPER_BOUND = "sft", "sft_true_reasoning"
 METHODS = {
+    "majority": "Commonest tier",
+    "tfidf_logistic": "TF-IDF + logistic regression",
     START: "SFT",
     "sft_no_hints": "SFT without hinted rows",
     "dpo": "DPO",

@@ -1,4 +1,4 @@
-"""A miniature of `agrl reproduce`: several methods on services that stay up, stopped and gone on with."""
+"""A miniature of `agrl reproduce`: methods on services that stay up, stopped and gone on with, on one lane and on two."""
 
 import json
 
@@ -12,7 +12,7 @@ from agrl.models.build import load_model
 from agrl.report.grid_page import write_results
 from tests.e2e.small_world import make_world, overrides, silent
 
-GRID = Grid(methods=("grpo", "agrl", "dpo", "sft_tier_only"), starts=1, seeds=1)
+GRID = Grid(methods=("majority", "grpo", "agrl", "dpo", "sft_tier_only"), starts=1, seeds=1)
 DPO = ("dpo.prompts=24", "dpo.samples=4", "dpo.steps=2", "dpo.batch_size=2", "dpo.min_margin=0.01", "dpo.lr=1e-4")
 
 
@@ -34,27 +34,29 @@ def test_a_grid_goes_on_after_a_failure_and_used_services_give_the_same_run(worl
     folders = {method: runs / method / "start-0" / "seed-0" for method in ("sft", *GRID.methods)}
 
     def failing(services, sets, cell, *rest):
-        run_cell(services, sets, cell, *rest)
+        seconds = run_cell(services, sets, cell, *rest)
         if cell.method == "agrl":
             folders["agrl"].rename(tmp_path / "on-used-services")
             raise RuntimeError("the power went off")
+        return seconds
 
     monkeypatch.setattr(module, "run_cell", failing)
     with pytest.raises(RuntimeError, match="the power went off"):
-        reproduce(tmp_path, GRID, settings(world), silent())
+        reproduce(tmp_path, GRID, settings(world), silent(), lanes=1)
     monkeypatch.undo()
     finished = (folders["grpo"] / "cell.json").stat().st_mtime_ns
-    reproduce(tmp_path, GRID, settings(world), silent())
+    reproduce(tmp_path, GRID, settings(world), silent(), lanes=2)
     assert (folders["grpo"] / "cell.json").stat().st_mtime_ns == finished, "finished runs are kept"
 
     for method, folder in folders.items():
         assert json.loads((folder / "cell.json").read_text())["method"] == method
         found = json.loads((folder / "evaluation" / "after-balanced.json").read_text())
-        assert found["n"] == 16 and (found["rule_adherence"] is None) == (method == "sft_tier_only")
-        assert load_model(str(folder / "model"), "float32").num_parameters() > 0
+        assert found["n"] == 16 and (found["rule_adherence"] is None) == (method in ("majority", "sft_tier_only"))
+        assert method == "majority" or load_model(str(folder / "model"), "float32").num_parameters() > 0
         assert not (folder / "checkpoints").exists()
 
-    # the run that came after two others is the same as the one on services that had just been started
+    # the run that came after two others, alone, is the same as the one on services that had just been started, on a lane
+    # beside another
     used, fresh = rows(tmp_path / "on-used-services"), rows(folders["agrl"])
     assert len(used) == len(fresh) == 2
     for a, b in zip(used, fresh, strict=True):

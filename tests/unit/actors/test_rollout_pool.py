@@ -115,6 +115,17 @@ def test_an_actor_that_dies_in_a_broadcast_is_replaced_and_gets_the_weights():
     assert pool.metrics() == {"actors/rollout_restarts": 1.0}
 
 
+def test_a_closed_pool_ends_the_call_under_way_and_replaces_nobody():
+    runtime = FragileRuntime()
+    pool = make_pool(runtime)
+    answers = pool.generate(requests(6), SAMPLING)
+    next(answers)
+    pool.close()
+    with pytest.raises(ActorError, match="rollout-. was stopped"):
+        list(answers)
+    assert set(runtime.lives.values()) == {0}
+
+
 def test_engines_of_one_machine_share_its_cpus(monkeypatch):
     monkeypatch.setattr("os.sched_getaffinity", lambda _: range(8))
     pool = make_pool(FragileRuntime(), actors=3)

@@ -51,7 +51,7 @@ def write_layout(folder, examples=(), products=None):
 
 def test_labels_become_tiers_and_the_verdicts_they_imply(tmp_path):
     write_layout(tmp_path)
-    counts = import_esci(tmp_path, tmp_path / "out")
+    counts = import_esci(tmp_path, tmp_path / "out", seed_share=0)
     examples = read_examples(tmp_path / "out/train.parquet")
     assert counts["train"]["tiers"] == {"4": 1, "3": 1, "2": 1, "1": 1}
     assert [(e.tier, e.verdicts) for e in examples] == [
@@ -64,7 +64,7 @@ def test_labels_become_tiers_and_the_verdicts_they_imply(tmp_path):
 
 def test_products_are_joined_and_placeholders_dropped(tmp_path):
     write_layout(tmp_path)
-    import_esci(tmp_path, tmp_path)
+    import_esci(tmp_path, tmp_path, seed_share=0)
     first, second, *_ = read_examples(tmp_path / "train.parquet")
     assert (first.query, first.product.title, first.product.brand, first.product.text) == (
         "red cup",
@@ -77,9 +77,28 @@ def test_products_are_joined_and_placeholders_dropped(tmp_path):
     assert first.id == "7-us-P0"
 
 
+@pytest.mark.parametrize(
+    ("share", "files"), [(0.0, ["test", "train"]), (0.5, ["seed", "test", "train"]), (1.0, ["seed", "test"])]
+)
+def test_training_queries_are_shared_between_start_and_pool(tmp_path, share, files):
+    base, _ = write_layout(tmp_path)
+    more = [{**base[0], "example_id": 10 + n, "query_id": 20 + n} for n in range(3)]
+    write_layout(tmp_path, [*more, {**base[0], "example_id": 9, "query_id": 9, "split": "test"}])
+    counts = import_esci(tmp_path, tmp_path / "out", seed_share=share)
+    assert sorted(counts) == files == sorted(path.stem for path in (tmp_path / "out").iterdir())
+    assert counts.get("seed", {"queries": 0})["queries"] == round(4 * share) and counts["test"]["rows"] == 1
+
+
+def test_every_fifth_row_of_the_start_shows_its_label(tmp_path):
+    base, _ = write_layout(tmp_path)
+    write_layout(tmp_path, [{**base[0], "example_id": 10 + n, "query_id": 20 + n} for n in range(6)])
+    import_esci(tmp_path, tmp_path, seed_share=1.0)
+    assert [e.hint_level for e in read_examples(tmp_path / "seed.parquet")] == [3, 0, 0, 0, 0, 3, 0, 0, 0, 0]
+
+
 def test_one_version_of_the_data_set_can_be_asked_for(tmp_path):
     write_layout(tmp_path)
-    assert import_esci(tmp_path, tmp_path / "out", version="small")["train"]["rows"] == 2
+    assert import_esci(tmp_path, tmp_path / "out", version="small", seed_share=0)["train"]["rows"] == 2
 
 
 @pytest.mark.parametrize(
@@ -127,20 +146,18 @@ def test_segments_follow_from_the_wording(query, segment):
 @real
 def test_the_real_subset_keeps_its_split_by_query(tmp_path):
     counts = import_esci(REAL, tmp_path)
-    assert {split: (found["rows"], found["queries"]) for split, found in counts.items()} == {
-        "train": (3921, 90),
-        "test": (1355, 30),
-    }
+    assert {split: found["queries"] for split, found in counts.items()} == {"seed": 45, "train": 45, "test": 30}
+    assert counts["seed"]["rows"] + counts["train"]["rows"] == 3921 and counts["test"]["rows"] == 1355
     assert counts["test"]["tiers"] == {"4": 676, "3": 385, "2": 98, "1": 196}
-    train, test = (read_examples(tmp_path / f"{split}.parquet") for split in ("train", "test"))
-    assert not {e.query for e in train} & {e.query for e in test}
+    seed, train, test = ({e.query for e in read_examples(tmp_path / f"{s}.parquet")} for s in ("seed", "train", "test"))
+    assert not (seed & train or seed & test or train & test)
 
 
 @real
 def test_the_real_subset_is_valid_under_its_rule_book(tmp_path):
-    import_esci(REAL, tmp_path)
+    counts = import_esci(REAL, tmp_path)
     book = load_rulebook("esci")
-    assert [validate_file(tmp_path / f"{split}.parquet", book) for split in ("train", "test")] == [[], []]
+    assert [validate_file(tmp_path / f"{split}.parquet", book) for split in counts] == [[], [], []]
     unsure = [e for e in read_examples(tmp_path / "test.parquet") if e.tier == 3]
     assert unsure and all(e.verdicts == {} for e in unsure)
     assert not any(e.product.attributes.get("color") == "None" for e in read_examples(tmp_path / "test.parquet"))

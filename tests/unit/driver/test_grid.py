@@ -14,10 +14,9 @@ FILES = {name: f"{name}.parquet" for name in ("seed", "train", "train_teacher", 
 
 def test_every_run_stands_after_the_one_that_it_goes_on_from():
     cells = list(Grid().cells())
-    assert len(cells) == len(set(cells)) == 2 + 5 * 10 + 2 * 5
+    assert len(cells) == len(set(cells)) == 2 + 2 + 5 * 10 + 2 * 5
     for i, cell in enumerate(cells):
-        before = METHODS[cell.method].origin
-        assert not before or Cell(before, cell.start, 0) in cells[:i]
+        assert cell.before is None or cell.before in cells[:i]
 
 
 def test_a_method_brings_its_start_along():
@@ -33,6 +32,16 @@ def test_seeds_are_the_same_for_every_method_and_differ_between_starts():
             seeds[cell.start, cell.seed].add(grid.seed_of(cell))
     assert all(len(found) == 1 for found in seeds.values())
     assert len(set.union(*seeds.values())) == len(seeds)
+
+
+def test_baselines_have_one_run_and_an_experiment_a_model_that_all_starts_begin_with():
+    cells = list(Grid(methods=("majority", "sft"), starts=2).cells())
+    assert cells == [Cell("majority", 0, 0), Cell("sft", 0, 0), Cell("sft", 1, 0)]
+    words = Grid().overrides(Cell("sft", 1, 0), OUT, FILES | {"model": "pretrained"})
+    assert "model.path=pretrained" in words
+    assert f"model.path={OUT}/runs/sft/start-1/seed-0/model" in Grid().overrides(
+        Cell("agrl", 1, 3), OUT, FILES | {"model": "pretrained"}
+    )
 
 
 @pytest.mark.parametrize("method", METHODS)
