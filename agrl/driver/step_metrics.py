@@ -7,6 +7,7 @@ from collections.abc import Sequence
 import numpy as np
 
 from agrl.relevance.records import ScoredGroup
+from agrl.relevance.rules import CONSISTENCY, FORMAT, READING, TIER
 
 
 def rollout_metrics(groups: Sequence[ScoredGroup], components: Sequence[str]) -> dict[str, float]:
@@ -41,7 +42,7 @@ def rollout_metrics(groups: Sequence[ScoredGroup], components: Sequence[str]) ->
 
 def _verdicts_right(score) -> bool:
     """Every verdict with gold is right, and the tier follows from the stated verdicts."""
-    others = (c for name, c in score.components.items() if name not in ("format", "consistency", "tier"))
+    others = (c for name, c in score.components.items() if name not in (FORMAT, READING, CONSISTENCY, TIER))
     return score.consistent and all(c.value == 1.0 for c in others if c.valid)
 
 

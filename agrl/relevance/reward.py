@@ -13,8 +13,8 @@ import numpy as np
 
 from agrl.relevance.parse import CUT_OFF, parse
 from agrl.relevance.reading import reading_supports
-from agrl.relevance.records import TIERS, Component, Example, Judgement, Order, ParseFailure, RewardMode, Score
-from agrl.relevance.rules import CONSISTENCY, FORMAT, TIER, RuleBook
+from agrl.relevance.records import TIERS, Component, Example, Order, ParseFailure, RewardMode, Score
+from agrl.relevance.rules import CONSISTENCY, FORMAT, READING, TIER, RuleBook
 
 RIGHT, WRONG = Component(1.0), Component(0.0)
 UNPARSED = Component(0.0, reason="unparsed")
@@ -47,7 +47,13 @@ class Scorer:
         if isinstance(judgement, ParseFailure):
             return self._unparsed(example, judgement.reason)
         consistent = not self.reasoned or self.book.decide(judgement.verdicts) == judgement.tier
-        earned = {FORMAT: RIGHT, CONSISTENCY: RIGHT if consistent else WRONG, TIER: self._tier(example, judgement.tier)}
+        supported = not self.reasoned or reading_supports(self.book, judgement) is not False
+        earned = {
+            FORMAT: RIGHT,
+            READING: RIGHT if supported else WRONG,
+            CONSISTENCY: RIGHT if consistent else WRONG,
+            TIER: self._tier(example, judgement.tier),
+        }
         for name, verdict in judgement.verdicts.items():
             earned[name] = self._verdict(example, name, verdict)
         components = {name: earned[name] for name in self.names}
@@ -56,7 +62,7 @@ class Scorer:
             **self._total(self._gated(components)),
             correct=correct,
             consistent=consistent,
-            sound=correct and consistent and (not self.reasoned or self._well_reasoned(components, judgement)),
+            sound=correct and consistent and supported and self._verdicts_right(components),
             judgement=judgement,
         )
 
@@ -65,7 +71,7 @@ class Scorer:
         return invalid_score(self.names, reason)
 
     def _unparsed(self, example: Example, reason: str) -> Score:
-        earned = {FORMAT: WRONG, CONSISTENCY: UNPARSED, TIER: self._tier(example, 0)}
+        earned = {FORMAT: WRONG, READING: UNPARSED, CONSISTENCY: UNPARSED, TIER: self._tier(example, 0)}
         for name in self.book.criteria:
             earned[name] = self._verdict(example, name, "")
         components = {name: UNPARSED if earned[name].valid and name != FORMAT else earned[name] for name in self.names}
@@ -108,10 +114,10 @@ class Scorer:
         total = sum(weight * value for weight, value in valid) / mass
         return {"total": min(1.0, max(0.0, total)), "valid": True, "components": components}
 
-    def _well_reasoned(self, components: dict[str, Component], judgement: Judgement) -> bool:
-        """Every known verdict is right, and none contradicts the response's own reading."""
-        known = (components[name] for name in self.book.criteria if components[name].valid)
-        return all(verdict.value == 1.0 for verdict in known) and reading_supports(self.book, judgement) is not False
+    def _verdicts_right(self, components: dict[str, Component]) -> bool:
+        """Every stated verdict with gold is right."""
+        stated = (components[name] for name in self.book.criteria if name in components)
+        return all(verdict.value == 1.0 for verdict in stated if verdict.valid)
 
 
 def invalid_score(names: Iterable[str], reason: str) -> Score:

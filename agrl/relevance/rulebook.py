@@ -18,6 +18,7 @@ from agrl.relevance.records import TIERS, Example, Order, Product
 from agrl.relevance.rules import (
     CONSISTENCY,
     FORMAT,
+    READING,
     TIER,
     Criterion,
     Gate,
@@ -29,6 +30,7 @@ from agrl.relevance.rules import (
     RuleBook,
     Section,
     TierText,
+    component_names,
     verdict_combinations,
 )
 from agrl.relevance.yaml_node import Node, load_yaml
@@ -72,6 +74,7 @@ def read_rulebook(source: str, where: str = "rule book") -> RuleBook:
     _check_names(root, sections, criteria)
     rules = tuple(_rule(node, criteria) for node in root.items("decisions"))
     reading = root.choice("reading", ("items", "free"))
+    check = _reading_check(root, reading, sections, criteria)
     book = RuleBook(
         name=root.text("name"),
         description=root.text("description"),
@@ -79,12 +82,12 @@ def read_rulebook(source: str, where: str = "rule book") -> RuleBook:
         tier_label=root.label("tier_label"),
         sections=sections,
         reading=reading,
-        reading_check=_reading_check(root, reading, sections, criteria),
+        reading_check=check,
         reading_fallback=_reading_fallback(root.child("reading_fallback"), sections),
         criteria=criteria,
         rules=rules,
         table=_table(root, criteria, rules),
-        reward=_reward(root.child("reward"), (FORMAT, *criteria, CONSISTENCY, TIER)),
+        reward=_reward(root.child("reward"), component_names(criteria, check)),
         hints=_hints(root.child("hints"), criteria),
         prompts={
             name: Prompt(n.text("system", blank=True), n.text("user")) for name, n in root.child("prompts").nodes()
@@ -116,7 +119,7 @@ def _check_names(root: Node, sections: dict[str, Section], criteria: dict[str, C
     if not criteria:
         root.child("criteria").fail("is empty", hint="a rule book judges at least one criterion")
     for name in criteria:
-        if name in (FORMAT, CONSISTENCY, TIER):
+        if name in (FORMAT, READING, CONSISTENCY, TIER):
             root.child("criteria").child(name).fail("is the name of a reward component that every rule book has")
     labels = [part.label for part in (*sections.values(), *criteria.values())] + [root.label("tier_label")]
     for label in labels:

@@ -13,8 +13,8 @@ from itertools import product
 from agrl.errors import DataError
 from agrl.relevance.records import TIERS, Order
 
-FORMAT, CONSISTENCY, TIER = "format", "consistency", "tier"
-"""The reward components that every rule book has beside its criteria."""
+FORMAT, READING, CONSISTENCY, TIER = "format", "reading", "consistency", "tier"
+"""The reward components beside the criteria; ``reading`` only where the rule book can check readings."""
 
 
 @dataclass(frozen=True)
@@ -140,8 +140,8 @@ class RuleBook:
 
     @property
     def components(self) -> tuple[str, ...]:
-        """Names of the reward components: format, every criterion, consistency, tier."""
-        return (FORMAT, *self.criteria, CONSISTENCY, TIER)
+        """Names of the reward components, in order."""
+        return component_names(self.criteria, self.reading_check)
 
     def decide(self, verdicts: dict[str, str]) -> int:
         """The tier that the decision table gives. Raises DataError when a verdict is missing or unknown."""
@@ -187,6 +187,11 @@ class RuleBook:
             Order.respond_then_think: (tier, *readings, *verdicts),
             Order.tier_only: (tier,),
         }
+
+
+def component_names(criteria: dict[str, Criterion], check: ReadingCheck | None) -> tuple[str, ...]:
+    """Format, every criterion, reading where it can be checked, consistency, tier."""
+    return (FORMAT, *criteria, *((READING,) if check else ()), CONSISTENCY, TIER)
 
 
 def verdict_combinations(criteria: dict[str, Criterion]) -> Iterator[dict[str, str]]:

@@ -1,4 +1,4 @@
-"""A miniature of `agrl reproduce`: methods on services that stay up, stopped and gone on with, on one lane and on two."""
+"""A miniature of `agrl reproduce`: several methods on services that stay up, stopped and gone on with, on two lanes."""
 
 import json
 
@@ -55,8 +55,7 @@ def test_a_grid_goes_on_after_a_failure_and_used_services_give_the_same_run(worl
         assert method == "majority" or load_model(str(folder / "model"), "float32").num_parameters() > 0
         assert not (folder / "checkpoints").exists()
 
-    # the run that came after two others, alone, is the same as the one on services that had just been started, on a lane
-    # beside another
+    # the run that came after two others, alone, is the same as the one on services just started, beside another lane
     used, fresh = rows(tmp_path / "on-used-services"), rows(folders["agrl"])
     assert len(used) == len(fresh) == 2
     for a, b in zip(used, fresh, strict=True):

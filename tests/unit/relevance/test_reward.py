@@ -1,6 +1,7 @@
 """Rewards are bounded, never count what is unknown as 0, and reward exactly what the rule book says."""
 
 import math
+import re
 
 import numpy as np
 import pytest
@@ -16,6 +17,8 @@ from tests.unit.relevance.strategies import BOOKS, ORDERS, gold_examples, judgem
 BOOK = BOOKS["relevance"]
 THINK = Order.think_then_respond
 SCORER = Scorer(BOOK, THINK)
+WEIGHTS = "weights: {format: 0.1, category: 0.2, attributes: 0.1, reading: 0.2, consistency: 0.1, tier: 0.3}"
+WEIGHED = Scorer(read_rulebook(re.sub("weights: {.*}", WEIGHTS, BOOK.source)), THINK)
 GOLD = {"category": "same", "attributes": "unmet"}
 EXAMPLE = make_example(2, GOLD)
 READINGS = {"query": "grinder; not electric", "product": "grinder; electric"}
@@ -40,23 +43,30 @@ def test_a_perfect_answer():
 @pytest.mark.parametrize(
     ("response", "earned", "total"),
     [
-        (respond(2, "substitute", "unmet"), {"category": 0, "attributes": 1, "consistency": 1, "tier": 1}, 0.8),
-        (respond(4, "same", "unmet"), {"category": 1, "attributes": 1, "consistency": 0, "tier": 0}, 0.5),
-        (respond(4, "same", "met"), {"category": 1, "attributes": 0, "consistency": 1, "tier": 0}, 0.4),
-        ("what?", {"format": 0, "category": 0, "attributes": 0, "consistency": 0, "tier": 0}, 0.0),
+        (respond(2, "same", "unmet"), (1, 1, 1, 1, 1, 1), 1.0),
+        (respond(2, "substitute", "unmet"), (1, 0, 1, 0, 1, 1), 0.6),
+        (respond(4, "same", "unmet"), (1, 1, 1, 1, 0, 0), 0.6),
+        (respond(4, "same", "met"), (1, 1, 0, 0, 1, 0), 0.4),
+        (respond(2, "same", "unmet", READINGS | {"product": "grinder; manual"}), (1, 1, 1, 0, 1, 1), 0.8),
+        ("what?", (0, 0, 0, 0, 0, 0), 0.0),
     ],
 )
 def test_components_and_total(response, earned, total):
-    score = SCORER.score(EXAMPLE, response)
-    assert values(score) == {"format": 1, **earned}
+    score = WEIGHED.score(EXAMPLE, response)
+    assert WEIGHED.names == ("format", "category", "attributes", "reading", "consistency", "tier")
+    assert values(score) == dict(zip(WEIGHED.names, earned, strict=True))
     assert score.total == pytest.approx(total)
+
+
+def test_readings_that_cannot_be_checked_are_no_component():
+    assert "reading" not in Scorer(BOOKS["esci"], THINK).names
 
 
 def test_unknown_gold_is_invalid_and_the_weights_renormalise():
     score = SCORER.score(make_example(2, {"category": "same"}), respond(2, "substitute", "unmet"))
     assert not score.components["attributes"].valid
     assert score.components["attributes"].reason == "no gold verdict"
-    assert score.total == pytest.approx((0.1 + 0.1 + 0.4) / 0.8)
+    assert score.total == pytest.approx((0.1 + 0.1 + 0.3) / 0.85)
 
 
 def test_gold_that_the_book_does_not_know_is_invalid_not_wrong():
@@ -110,7 +120,7 @@ def test_gates_take_credit_away():
     scorer = Scorer(book, THINK)
     gated = scorer.score(EXAMPLE, respond(2, "substitute", "unmet"))
     assert gated.components["tier"].value == 0 and "gated" in gated.components["tier"].reason
-    assert gated.correct and gated.total == pytest.approx(0.4)
+    assert gated.correct and gated.total == pytest.approx(0.35)
     assert scorer.score(EXAMPLE, respond(2, "same", "unmet")).total == pytest.approx(1.0)
     unknown = scorer.score(make_example(2), respond(2, "substitute", "unmet"))  # no gold category: the gate stays open
     assert unknown.components["tier"].value == 1
@@ -149,9 +159,9 @@ def test_components_matrix():
     ]
     values, valid = components_matrix(scores, SCORER.names)
     assert values.dtype == np.float64 and valid.dtype == bool
-    np.testing.assert_array_equal(values, [[1, 0, 1, 1, 1], [1, 1, 0, 1, 1], [0] * 5])
-    np.testing.assert_array_equal(valid, [[True] * 5, [True, True, False, True, True], [False] * 5])
-    assert components_matrix([], SCORER.names)[0].shape == (0, 5)
+    np.testing.assert_array_equal(values, [[1, 0, 1, 0, 1, 1], [1, 1, 0, 1, 1, 1], [0] * 6])
+    np.testing.assert_array_equal(valid, [[True] * 6, [True, True, False, True, True, True], [False] * 6])
+    assert components_matrix([], SCORER.names)[0].shape == (0, 6)
 
 
 def test_an_invalid_score_says_why():
