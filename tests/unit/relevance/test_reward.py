@@ -8,6 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from agrl.relevance.reading import reading_supports
 from agrl.relevance.records import Judgement, Order, RewardMode
 from agrl.relevance.response import render_response
 from agrl.relevance.reward import Scorer, components_matrix, invalid_score
@@ -148,7 +149,8 @@ def test_the_best_total_means_right_in_everything_known(book, data):
     example, judgement = data.draw(gold_examples(book)), data.draw(judgements(book))
     score = Scorer(book, THINK).score(example, render_response(book, judgement, THINK))
     right = example.verdicts.items() <= judgement.verdicts.items() and judgement.tier == example.tier
-    assert math.isclose(score.total, 1.0) == (right and score.consistent)
+    supported = reading_supports(book, judgement) is not False
+    assert math.isclose(score.total, 1.0) == (right and score.consistent and supported) == score.sound
 
 
 def test_components_matrix():
