@@ -25,7 +25,7 @@ examples:
   agrl reproduce --out runs/two --methods grpo agrl trainer.steps=20
   agrl reproduce --out runs/esci experiment=agrl_esci_tiny --seeds 3 --starts 1
 """
-QUICK = ("sft", "grpo", "grpo_rrs", "grpo_agr", "agrl")
+QUICK = ("majority", "tfidf_logistic", "sft", "grpo", "grpo_rrs", "grpo_agr", "agrl")
 
 
 def register(subparsers: argparse._SubParsersAction) -> None:
