@@ -6,24 +6,25 @@ from collections.abc import Sequence
 
 import numpy as np
 
+from agrl.config.schema import Accept
 from agrl.relevance.records import Rollout, Score, ScoredGroup
 from replay.buffer import surprise
 
 Scored = tuple[Rollout, Score]
 
 
-def choose_solutions(candidates: Sequence[Scored], k: int) -> list[Scored]:
-    """At most ``k`` of the sound candidates, the least surprising first: one of each text, then repetitions.
+def choose_solutions(candidates: Sequence[Scored], k: int, accept: Accept = Accept.sound) -> list[Scored]:
+    """At most ``k`` of the acceptable candidates, the least surprising first: one of each text, then repetitions.
 
     Sound (``Score.sound``) and not merely correct: an answer that is right for a wrong reason would teach the reason.
     Least surprising (highest mean log-probability): an answer that its own policy finds improbable is more often sound
     by luck, with a reading made up to fit the verdict.
     """
-    sound = sorted(((r, s) for r, s in candidates if s.sound), key=lambda pair: surprise(pair[0]))
+    accepted = [(r, s) for r, s in candidates if (s.sound if accept == Accept.sound else s.correct)]
     seen: set[str] = set()
     fresh: list[Scored] = []
     again: list[Scored] = []
-    for rollout, score in sound:
+    for rollout, score in sorted(accepted, key=lambda pair: surprise(pair[0])):
         (again if rollout.text in seen else fresh).append((rollout, score))
         seen.add(rollout.text)
     return (fresh + again)[:k]

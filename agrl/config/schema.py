@@ -30,6 +30,11 @@ class Semantics(str, Enum):
     conditional = "conditional"
 
 
+class Accept(str, Enum):
+    sound = "sound"  # right tier, right verdicts, consistent, following from the answer's own readings
+    correct = "correct"  # right tier, for whatever reason
+
+
 class Advantage(str, Enum):
     grpo = "grpo"  # reward minus the group's mean, over its standard deviation
     dr_grpo = "dr_grpo"  # reward minus the group's mean
@@ -133,6 +138,7 @@ class GuidanceConfig:
     enabled: bool = True  # adaptive guided replay
     source: GuidanceSource = GuidanceSource.hinted  # or reference: the ground-truth trajectory
     semantics: Semantics = Semantics.transfer  # of guided tokens: transfer (HINT), expert (LUFFY), conditional (GHPO)
+    accept: Accept = Accept.sound  # which answers may guide; correct: the right tier is enough, for comparison
     recall: bool = False  # first the policy's own earlier sound answers to the prompt, where there are any
     tau: float = 0.125  # a group with at most this share of correct tiers is low-accuracy
     warmup_steps: int = 2  # no guidance before this step

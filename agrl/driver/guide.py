@@ -60,7 +60,7 @@ def _recalled(s: Services, groups: list[ScoredGroup], counts: list[int]) -> Solu
     flat = [(g.example, r.text, r.finish_reason) for g, kept in zip(groups, own, strict=True) for r in kept]
     scores = iter(s.rewards.score(flat) if flat else [])
     scored = [[(rollout, next(scores)) for rollout in kept] for kept in own]
-    return [choose_solutions(pairs, n) for pairs, n in zip(scored, counts, strict=True)]
+    return [choose_solutions(pairs, n, s.config.guidance.accept) for pairs, n in zip(scored, counts, strict=True)]
 
 
 def _references(s: Services, groups: list[ScoredGroup], counts: list[int], step: int) -> tuple[Solutions, list[int]]:
@@ -98,7 +98,8 @@ def _hinted(s: Services, groups: list[ScoredGroup], counts: list[int], step: int
         prompts = [(groups[i].example, level) for i in unsolved]
         answers = roll_out(s, prompts, s.config.guidance.hinted_rollouts, step, s.config.guidance.temperature)
         for i, tried in zip(unsolved, answers, strict=True):
-            found = choose_solutions(list(zip(tried.rollouts, tried.scores, strict=True)), counts[i])
+            candidates = list(zip(tried.rollouts, tried.scores, strict=True))
+            found = choose_solutions(candidates, counts[i], s.config.guidance.accept)
             solutions[i] = [(_as_trained(s, groups[i], rollout), score) for rollout, score in found]
             reached[i] = level
     return solutions, reached

@@ -1,6 +1,7 @@
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from agrl.config.schema import Accept
 from agrl.relevance.records import ScoredGroup
 from replay.guidance import choose_solutions, replace_worst
 
@@ -40,6 +41,8 @@ def test_only_sound_answers_enter_distinct_texts_first():
     assert [r.text for r, _ in choose_solutions(candidates, 2)] == ["a", "c"]
     assert [r.text for r, _ in choose_solutions(candidates, 9)] == ["a", "c", "a"]
     assert choose_solutions([(transferred("x"), right_for_a_wrong_reason)], 2) == []
+    assert [r.text for r, _ in choose_solutions(candidates, 9, Accept.correct)] == ["a", "b", "c", "a"]
+    assert choose_solutions([(transferred("x"), score(1.0, correct=False, sound=False))], 2, Accept.correct) == []
 
 
 def test_group_of_correct_rollouts_stays_whole():
