@@ -1,0 +1,43 @@
+"""AGRL on a workload of benchmarks/vs_trl.py: trains as many steps as standard input asks for, then waits.
+
+Run by benchmarks/vs_trl.py, in a process of its own. One line of JSON on standard output answers each line of input.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import sys
+from pathlib import Path
+
+PHASES = {"time/rollout": "rollout", "time/learn": "learn", "time/broadcast": "broadcast", "time/guide": "decide"}
+
+
+def main() -> None:
+    job = json.loads(sys.argv[1])
+    answers = os.fdopen(os.dup(1), "w", buffering=1)
+    os.dup2(2, 1)  # what the libraries print goes to the log
+    from agrl.config.compose import load_config
+    from agrl.driver.run_folder import RunFolder
+    from agrl.driver.running import load_data
+    from agrl.driver.services import start_services
+    from agrl.driver.step import training_step
+
+    config = load_config(job["overrides"])
+    services = start_services(config, RunFolder(Path(job["folder"]) / "agrl"), load_data(config, hinted=False).pool)
+    services.ready()
+    answers.write(json.dumps({"ready": True}) + "\n")
+    step = 0
+    for word in sys.stdin:
+        for _ in range(int(word)):
+            metrics = training_step(services, step).metrics
+            phases = {name: metrics[key] for key, name in PHASES.items() if key in metrics}
+            row = {"seconds": metrics["time/step"], "phases": phases, "reward": metrics["reward/total_mean"]}
+            trained = 1 - metrics["decisions/drop"] / metrics["rollout/generated_groups"]
+            answers.write(json.dumps(row | {"trained_groups": trained}) + "\n")
+            step += 1
+    services.close()
+
+
+if __name__ == "__main__":
+    main()
