@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import json
 import os
-from collections.abc import Sequence
-from contextlib import ExitStack
+from collections.abc import Iterator, Sequence
+from contextlib import ExitStack, contextmanager
 from dataclasses import replace
 from pathlib import Path
 
@@ -20,7 +20,7 @@ from agrl.driver.run_folder import RunFolder
 from agrl.driver.running import TaskData, load_data
 from agrl.driver.services import Services, start_services
 from agrl.driver.tiny_model import tiny_model
-from agrl.errors import ConfigError
+from agrl.errors import AgrlError, ConfigError
 from agrl.relevance.records import Example
 from agrl.report.progress import board, duration, number, phase
 
@@ -73,12 +73,24 @@ def run_all(
 
         def run(lane: int, cell: Cell) -> None:
             rows[lane].begin(str(cell))
-            seconds = run_cell(services[lane], data.sets, cell, configs[cell], out, rows[lane])
+            with naming(cell):
+                seconds = run_cell(services[lane], data.sets, cell, configs[cell], out, rows[lane])
             rows[lane].begin("")
             bar.advance(1)
             tell(cell, seconds)
 
         run_side_by_side(Schedule(trained, finished), lanes, run, give_up=lambda: [s.kill() for s in services])
+
+
+@contextmanager
+def naming(cell: Cell) -> Iterator[None]:
+    """An error of ours from inside says which run it ended, and how to go on."""
+    try:
+        yield
+    except AgrlError as error:
+        told = f"this was the run {cell}; the same command goes on after the runs that are finished"
+        error.hint = f"{error.hint}\n{told}" if error.hint else told
+        raise
 
 
 def start_lanes(

@@ -7,7 +7,7 @@ import pytest
 from agrl.driver import reproduce as module
 from agrl.driver.grid import Grid
 from agrl.driver.reproduce import reproduce
-from agrl.errors import ConfigError
+from agrl.errors import ConfigError, DivergenceError
 from agrl.models.build import load_model
 from agrl.report.grid_page import write_results
 from tests.e2e.small_world import make_world, overrides, silent
@@ -37,12 +37,13 @@ def test_a_grid_goes_on_after_a_failure_and_used_services_give_the_same_run(worl
         seconds = run_cell(services, sets, cell, *rest)
         if cell.method == "agrl":
             folders["agrl"].rename(tmp_path / "on-used-services")
-            raise RuntimeError("the power went off")
+            raise DivergenceError("the loss is not finite")
         return seconds
 
     monkeypatch.setattr(module, "run_cell", failing)
-    with pytest.raises(RuntimeError, match="the power went off"):
+    with pytest.raises(DivergenceError) as ended:
         reproduce(tmp_path, GRID, settings(world), silent(), lanes=1)
+    assert "the run agrl, start 0, seed 0" in ended.value.hint
     monkeypatch.undo()
     finished = (folders["grpo"] / "cell.json").stat().st_mtime_ns
     reproduce(tmp_path, GRID, settings(world), silent(), lanes=2)
