@@ -13,6 +13,7 @@ import torch
 from agrl.algorithms.batch import Minibatch, TrainSequence
 from agrl.models.build import load_model, save_model
 from agrl.models.logprobs import PolicyModel
+from agrl.models.probe import check_output_layer
 from agrl.models.shared_prompt import share_prompts
 from agrl.models.tokens import load_tokenizer
 from agrl.models.weights import PackedTensor, pack
@@ -76,6 +77,7 @@ class LearnerRank:
         s = self.settings = settings
         self.tokenizer = load_tokenizer(s.model_path)
         lm = load_model(s.model_path, s.dtype)
+        check_output_layer(lm)
         shared = s.shared and self._share_prompts(lm)
         loaded = Loaded(lm.num_parameters(), shared)
         if s.gradient_checkpointing:

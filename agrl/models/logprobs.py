@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import torch
 from torch import nn
+from torch.nn.functional import linear
 from torch.utils.checkpoint import checkpoint
 
 from agrl.errors import ModelError
@@ -26,6 +27,7 @@ class PolicyModel(nn.Module):
     def __init__(self, lm: nn.Module) -> None:
         super().__init__()
         self.lm = lm
+        self.head = LogprobHead(lm.get_output_embeddings())
 
     def forward(
         self, batch: Batch, temperature: float = 1.0, entropy_gradient: bool = False
@@ -42,25 +44,44 @@ class PolicyModel(nn.Module):
             layout = {"position_ids": batch.positions, SHARED_PROMPTS: batch.shared}
         hidden = self.lm.get_decoder()(input_ids=batch.input_ids, use_cache=False, **layout).last_hidden_state
         hidden = hidden.flatten(0, 1).index_select(0, batch.predictors)
-        head = self.lm.get_output_embeddings()
-        chunk = max(1, LOGIT_ELEMENTS // self.lm.config.vocab_size)
+        return self.head(hidden, batch.targets, temperature, entropy_gradient)
+
+
+class LogprobHead(nn.Module):
+    """The model's output layer, with its own parameters, chunk by chunk of the tokens.
+
+    One call of one module, however many chunks there are: ZeRO-3 gathers a weight when its module is called, and ranks
+    whose batches need different numbers of chunks would otherwise wait for each other for ever.
+    """
+
+    def __init__(self, output: nn.Module) -> None:
+        super().__init__()
+        self.weight, self.bias = output.weight, getattr(output, "bias", None)
+        self.chunk = max(1, LOGIT_ELEMENTS // output.weight.shape[0])  # tokens
+
+    def forward(
+        self, hidden: torch.Tensor, targets: torch.Tensor, temperature: float, entropy_gradient: bool
+    ) -> tuple[torch.Tensor, torch.Tensor]:
+        """``hidden`` [tokens, width] and ``targets`` int64 [tokens]; returns as PolicyModel does.
+
+        The logits of a chunk are computed again in the backward pass, so that only one chunk's exist at once.
+        """
         parts = []
-        for begin in range(0, max(len(hidden), 1), chunk):
-            part = slice(begin, begin + chunk)
-            args = (head, hidden[part], batch.targets[part], temperature, entropy_gradient)
-            whole = len(hidden) <= chunk or not torch.is_grad_enabled()
-            parts.append(_head_logprobs(*args) if whole else checkpoint(_head_logprobs, *args, use_reentrant=False))
+        whole = len(hidden) <= self.chunk or not torch.is_grad_enabled()
+        for begin in range(0, max(len(hidden), 1), self.chunk):
+            part = slice(begin, begin + self.chunk)
+            args = (hidden[part], targets[part], temperature, entropy_gradient)
+            parts.append(self._logprobs(*args) if whole else checkpoint(self._logprobs, *args, use_reentrant=False))
         return torch.cat([p[0] for p in parts]), torch.cat([p[1] for p in parts])
 
-
-def _head_logprobs(
-    head: nn.Module, hidden: torch.Tensor, targets: torch.Tensor, temperature: float, entropy_gradient: bool
-) -> tuple[torch.Tensor, torch.Tensor]:
-    logits = head(hidden).float()
-    if temperature != 1.0:
-        logits = logits / temperature
-    normaliser = logits.logsumexp(-1)
-    logprobs = logits.gather(-1, targets[:, None]).squeeze(-1) - normaliser
-    with torch.set_grad_enabled(entropy_gradient and torch.is_grad_enabled()):
-        entropy = normaliser - (logits.softmax(-1) * logits).sum(-1)
-    return logprobs, entropy
+    def _logprobs(
+        self, hidden: torch.Tensor, targets: torch.Tensor, temperature: float, entropy_gradient: bool
+    ) -> tuple[torch.Tensor, torch.Tensor]:
+        logits = linear(hidden, self.weight, self.bias).float()
+        if temperature != 1.0:
+            logits = logits / temperature
+        normaliser = logits.logsumexp(-1)
+        logprobs = logits.gather(-1, targets[:, None]).squeeze(-1) - normaliser
+        with torch.set_grad_enabled(entropy_gradient and torch.is_grad_enabled()):
+            entropy = normaliser - (logits.softmax(-1) * logits).sum(-1)
+        return logprobs, entropy

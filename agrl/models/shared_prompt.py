@@ -8,19 +8,18 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-import numpy as np
 import torch
 from torch.nn.functional import scaled_dot_product_attention
 
 from agrl.errors import ModelError
 from agrl.models.layout import SharedPrompts, pack_batch, pad_batch
-from agrl.models.logprobs import SHARED_PROMPTS, PolicyModel
+from agrl.models.logprobs import SHARED_PROMPTS
+from agrl.models.probe import gap, probe
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel
 
 UNSUPPORTED = ("sliding_window", "softcap", "s_aux", "position_bias")  # they change which keys count, and how much
-PROBE_TOLERANCE = {torch.float32: 1e-3, torch.float64: 1e-6}  # nats; 0.1 in lower precision
 
 
 def shared_prompt_attention(
@@ -88,27 +87,14 @@ def share_prompts(lm: PreTrainedModel) -> str:
     if other:
         return f"it has layers of {', '.join(sorted(other))}"
     AttentionInterface.register(SHARED_PROMPTS, shared_prompt_attention)
-    before, expected = lm.config._attn_implementation, _probe(lm, pad_batch)
+    before, expected = lm.config._attn_implementation, probe(lm, pad_batch)
     lm.set_attn_implementation(SHARED_PROMPTS)
     if lm.config._attn_implementation != SHARED_PROMPTS:
         return "its attention cannot be replaced"
     try:
-        gap = (_probe(lm, pack_batch) - expected).abs().mean().item()
-        reason = "" if gap <= PROBE_TOLERANCE.get(lm.dtype, 0.1) else f"its log-probabilities change by {gap:.1e} nats"
+        reason = gap(lm, probe(lm, pack_batch), expected)
     except ModelError as error:
         reason = str(error)
     if reason:
         lm.set_attn_implementation(before)
     return reason
-
-
-@torch.no_grad()
-def _probe(lm: PreTrainedModel, lay_out) -> torch.Tensor:
-    generator = np.random.default_rng(0)
-    draw = lambda n: generator.integers(0, lm.config.vocab_size, n)  # noqa: E731
-    prompt = draw(7)
-    batch = lay_out([prompt, prompt, draw(4), prompt], [draw(n) for n in (3, 5, 4, 1)])
-    training = lm.training
-    found, _ = PolicyModel(lm.eval())(batch.to(lm.device))
-    lm.train(training)
-    return found

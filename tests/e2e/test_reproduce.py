@@ -13,7 +13,15 @@ from agrl.report.grid_page import write_results
 from tests.e2e.small_world import make_world, overrides, silent
 
 GRID = Grid(methods=("majority", "grpo", "agrl", "dpo", "sft_tier_only"), starts=1, seeds=1)
-DPO = ("dpo.prompts=24", "dpo.samples=4", "dpo.steps=2", "dpo.batch_size=2", "dpo.min_margin=0.01", "dpo.lr=1e-4", "dpo.sft_coef=0")
+DPO = (
+    "dpo.prompts=24",
+    "dpo.samples=4",
+    "dpo.steps=2",
+    "dpo.batch_size=2",
+    "dpo.min_margin=0.01",
+    "dpo.lr=1e-4",
+    "dpo.sft_coef=0",
+)
 
 
 @pytest.fixture(scope="module")

@@ -3,11 +3,14 @@
 import numpy as np
 import pytest
 import torch
+from transformers import AutoModelForCausalLM, Gemma2Config
 
+from agrl.errors import ModelError
 from agrl.models import logprobs as module
 from agrl.models.build import TinyShape, load_model, make_tiny_model
 from agrl.models.layout import pad_batch
 from agrl.models.logprobs import PolicyModel
+from agrl.models.probe import check_output_layer
 from agrl.models.tokens import decode_response, encode_prompt, encode_response, load_tokenizer
 from agrl.relevance.prompt import Messages
 
@@ -77,6 +80,17 @@ def test_the_entropy_carries_gradient_only_when_asked(model_path, monkeypatch, l
     parameters = list(lm.parameters())
     for a, b in zip(*(torch.autograd.grad(x.sum(), parameters) for x in (found, expected)), strict=True):
         torch.testing.assert_close(a, b, rtol=1e-3, atol=2e-5)
+
+
+def test_a_model_that_changes_its_logits_is_refused(model_path):
+    lm = load_model(model_path, "float32")
+    check_output_layer(lm)
+    capped = Gemma2Config(
+        vocab_size=300, hidden_size=32, num_hidden_layers=1, num_attention_heads=2, num_key_value_heads=1, head_dim=16,
+        intermediate_size=32, final_logit_softcapping=0.5, initializer_range=0.5,
+    )  # fmt: skip
+    with pytest.raises(ModelError, match="Gemma2ForCausalLM changes its logits"):
+        check_output_layer(AutoModelForCausalLM.from_config(capped))
 
 
 def test_text_survives_the_tokenizer(model_path):
