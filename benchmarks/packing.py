@@ -25,6 +25,7 @@ from agrl.algorithms.batch import TrainSequence, plan_minibatches
 from agrl.models.logprobs import PolicyModel
 from agrl.models.shared_prompt import share_prompts
 from learner.model import Model
+from learner.throughput import ModelCost, Work
 
 GRID = {"prompt": (64, 256, 768), "rollouts": (4, 8, 16), "response": (32, 64, 128)}
 QUICK = {"prompt": (64, 256), "rollouts": (8,), "response": (32,)}
@@ -73,21 +74,19 @@ def make_groups(groups: int, prompt: int, rollouts: int, response: int) -> list[
 
 def step(model: Model, sequences: list[TrainSequence], budget: int) -> tuple[float, int]:
     """Seconds of planning, forward and backward, and the tokens that passed through the model."""
-    begin, tokens = time.perf_counter(), 0
+    begin = time.perf_counter()
     for micro in plan_minibatches(sequences, 1, 1, budget, shared=model.shared)[0].micro[0]:
-        batch = model.lay_out([sequences[i] for i in micro])
-        logprobs, _ = model.engine.logprobs(batch, 1.0)
+        logprobs, _ = model.forward([sequences[i] for i in micro], 1.0)
         logprobs.mean().backward()
-        tokens += batch.input_ids.numel()
     model.engine.policy.zero_grad()
-    return time.perf_counter() - begin, tokens
+    return time.perf_counter() - begin, model.work.sums()["work_computed"]
 
 
 def measure(policy: PolicyModel, shape: tuple[int, int, int], args: argparse.Namespace) -> Result:
     prompt, rollouts, response = shape
     groups = max(1, args.tokens // (rollouts * (prompt + response)))
     sequences = make_groups(groups, prompt, rollouts, response)
-    models = [Model(Backward(policy), shared=shared) for shared in (False, True)]
+    models = [Model(Backward(policy), Work(ModelCost.of(policy.lm)), shared=shared) for shared in (False, True)]
     tokens = [step(model, sequences, args.budget)[1] for model in models]  # warm up
     rounds = range(args.repeats)
     seconds = np.array([[step(model, sequences, args.budget)[0] for model in models] for _ in rounds])

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Callable, Iterable
+from collections.abc import Iterable
 from dataclasses import dataclass, field
 from typing import Protocol
 
@@ -13,8 +13,8 @@ import torch
 from agrl.algorithms.batch import Minibatch, TrainSequence
 from agrl.errors import DivergenceError
 from agrl.models.layout import Batch, pack_batch, pad_batch
+from learner.throughput import Work
 
-Forward = Callable[[Batch, float], tuple[torch.Tensor, torch.Tensor]]
 NOTHING = np.zeros(1, np.int32)
 
 
@@ -47,40 +47,52 @@ class StepSums:
 
 @dataclass
 class Model:
-    """The engine of rank ``rank`` of ``world``; ``reference``: a frozen copy of the start model, where one is kept.
+    """The engine of rank ``rank`` of ``world``, and what passes through it; ``reference``: a frozen copy of the start
+    model, where one is kept.
 
     ``shared``: sequences are packed and share their prompts, which the models must have been prepared for.
     """
 
     engine: Engine
+    work: Work
     reference: torch.nn.Module | None = None
     rank: int = 0
     world: int = 1
     shared: bool = True
 
-    def lay_out(self, sequences: list[TrainSequence]) -> Batch:
-        """The sequences as the models take them; a dummy of one token where there is none."""
+    def forward(
+        self,
+        sequences: list[TrainSequence],
+        temperature: float,
+        entropy_gradient: bool = False,
+        reference: bool = False,
+    ) -> tuple[torch.Tensor, torch.Tensor]:
+        """Log-probabilities and entropies of the response tokens, [tokens] each, those of a dummy for no sequences.
+
+        With gradient where it is enabled; ``reference``: under the start model.
+        """
         prompts, responses = [s.prompt_ids for s in sequences], [s.response_ids for s in sequences]
-        return (pack_batch if self.shared else pad_batch)(prompts or [NOTHING], responses or [NOTHING])
+        batch = (pack_batch if self.shared else pad_batch)(prompts or [NOTHING], responses or [NOTHING])
+        self.work.count(batch, sequences, torch.is_grad_enabled())
+        if reference:
+            return self.reference(batch.to(self.engine.device), temperature)
+        return self.engine.logprobs(batch, temperature, entropy_gradient)
 
     def micro_batches(self, minibatch: Minibatch) -> list[list[int]]:
         """This rank's micro-batches, each a list of indices; empty ones keep the ranks' collectives in step."""
         return minibatch.micro[self.rank]
 
-    def reference_forward(self, batch: Batch, temperature: float) -> tuple[torch.Tensor, torch.Tensor]:
-        """Log-probabilities and entropies of the response tokens under the start model."""
-        return self.reference(batch.to(self.engine.device), temperature)
-
     @torch.no_grad()
     def frozen_logprobs(
-        self, forward: Forward, sequences: list[TrainSequence], plan: list[Minibatch], temperature: float
+        self, sequences: list[TrainSequence], plan: list[Minibatch], temperature: float, reference: bool = False
     ) -> dict[int, np.ndarray]:
         """Log-probabilities of this rank's responses as they are now: index -> float32 [T]."""
         found: dict[int, np.ndarray] = {}
         for minibatch in plan:
             for micro in self.micro_batches(minibatch):
-                logprobs, _ = forward(self.lay_out([sequences[i] for i in micro]), temperature)
-                found.update(zip(micro, split(logprobs, [sequences[i] for i in micro]), strict=False))
+                batch = [sequences[i] for i in micro]
+                logprobs, _ = self.forward(batch, temperature, reference=reference)
+                found.update(zip(micro, split(logprobs, batch), strict=False))
         return found
 
     def token_weights(self, sequences: list[TrainSequence], minibatch: Minibatch, micro: list[int]) -> torch.Tensor:

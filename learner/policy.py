@@ -43,14 +43,14 @@ def train_policy(
     ``max_mean_gap`` (None: no check) WeightSyncError is raised with the weights untouched.
     """
     sums, gap, frozen = StepSums(), SyncGap(), Frozen()
-    frozen.old = model.frozen_logprobs(model.engine.logprobs, sequences, plan[1:], temperature)
+    frozen.old = model.frozen_logprobs(sequences, plan[1:], temperature)
     _compare(gap, version, [(sequences[i], learner) for i, learner in frozen.old.items()])
     if loss.kl_coef > 0:
-        frozen.reference = model.frozen_logprobs(model.reference_forward, sequences, plan, temperature)
+        frozen.reference = model.frozen_logprobs(sequences, plan, temperature, reference=True)
     for number, minibatch in enumerate(plan):
         for micro in model.micro_batches(minibatch):
             batch = [sequences[i] for i in micro]
-            logprobs, entropy = model.engine.logprobs(model.lay_out(batch), temperature, loss.entropy_coef > 0)
+            logprobs, entropy = model.forward(batch, temperature, loss.entropy_coef > 0)
             if number == 0:
                 _compare(gap, version, list(zip(batch, split(logprobs, batch), strict=True)))
             weights = model.token_weights(sequences, minibatch, micro)
@@ -77,8 +77,8 @@ def kl_to_reference(
     Both are computed here, under the prompt that a response is trained under: guided answers have no rollout
     log-probabilities under it, and the sum would add up the two engines' rounding.
     """
-    policy = model.frozen_logprobs(model.engine.logprobs, sequences, plan, temperature)
-    reference = model.frozen_logprobs(model.reference_forward, sequences, plan, temperature)
+    policy = model.frozen_logprobs(sequences, plan, temperature)
+    reference = model.frozen_logprobs(sequences, plan, temperature, reference=True)
     tensor = torch.from_numpy
     return {i: float(kl_estimate(tensor(policy[i]), tensor(reference[i]), estimator).sum()) for i in policy}
 

@@ -40,13 +40,13 @@ def train_preference(
 
 def sequence_logprobs(model: Model, sequences: list[TrainSequence], plan: list[Minibatch]) -> dict[int, float]:
     """Log-probability of each of this rank's responses, nats: index -> sum over its tokens."""
-    found = model.frozen_logprobs(model.engine.logprobs, sequences, plan, 1.0)
+    found = model.frozen_logprobs(sequences, plan, 1.0)
     return {i: float(logprobs.sum(dtype="float64")) for i, logprobs in found.items()}
 
 
 def _sequence_sums(model: Model, sequences: list[TrainSequence]) -> torch.Tensor:
     """Log-probabilities with gradient, summed over each sequence's response: [sequences], [1] of a dummy for none."""
-    logprobs, _ = model.engine.logprobs(model.lay_out(sequences), 1.0)
+    logprobs, _ = model.forward(sequences, 1.0)
     if not sequences:
         return logprobs
     index = model.per_token(sequences, list(range(len(sequences))), torch.int64)

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import logging
 import socket
+import time
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -22,6 +24,7 @@ from learner.model import Model, StepSums
 from learner.policy import kl_to_reference, train_policy
 from learner.preference import sequence_logprobs, train_preference
 from learner.supervised import train_sft
+from learner.throughput import ModelCost, Work, peak_operations
 
 
 @dataclass(frozen=True)
@@ -83,9 +86,10 @@ class LearnerRank:
         if s.gradient_checkpointing:
             lm.gradient_checkpointing_enable({"use_reentrant": False})
         lm.train()
+        work = Work(ModelCost.of(lm))
         engine = TrainingEngine(lm, s.zero_stage, s.dtype, s.lr, s.weight_decay, s.max_grad_norm)
         reference = self._reference(engine.device, shared) if s.reference else None
-        self.model = Model(engine, reference, self.rank, self.world, shared)
+        self.model = Model(engine, work, reference, self.rank, self.world, shared)
         return loaded
 
     def _share_prompts(self, lm: torch.nn.Module) -> bool:
@@ -104,11 +108,11 @@ class LearnerRank:
 
     def train_sft(self, sequences: list[TrainSequence], plan: list[Minibatch], lr: float) -> StepSums:
         """See ``learner.supervised``."""
-        return train_sft(self.model, sequences, plan, lr)
+        return self._measured(train_sft, sequences, plan, lr)
 
     def train_policy(self, *batch: Any) -> StepSums:
         """See ``learner.policy``."""
-        return train_policy(self.model, *batch)
+        return self._measured(train_policy, *batch)
 
     def kl_to_reference(self, *batch: Any) -> dict[int, float]:
         """See ``learner.policy``."""
@@ -116,11 +120,21 @@ class LearnerRank:
 
     def train_preference(self, *batch: Any) -> StepSums:
         """See ``learner.preference``."""
-        return train_preference(self.model, *batch)
+        return self._measured(train_preference, *batch)
 
     def sequence_logprobs(self, sequences: list[TrainSequence], plan: list[Minibatch]) -> dict[int, float]:
         """See ``learner.preference``."""
         return sequence_logprobs(self.model, sequences, plan)
+
+    def _measured(self, train: Callable[..., StepSums], *batch: Any) -> StepSums:
+        """One training call with what passed through the model, the seconds it took, and what the device could do."""
+        peak = peak_operations(self.settings.dtype, str(self.model.engine.device))
+        self.model.work.sums()  # what came before is not of this call
+        begin = time.perf_counter()
+        sums = train(self.model, *batch)
+        sums.maximum["seconds"] = time.perf_counter() - begin
+        sums.add(self.model.work.sums() | {"work_peak": peak})
+        return sums
 
     # ---- weights and checkpoints ----------------------------------------------------------------------------------
 

@@ -11,7 +11,7 @@ def train_sft(model: Model, sequences: list[TrainSequence], plan: list[Minibatch
     sums = StepSums()
     for minibatch in plan:
         for micro in model.micro_batches(minibatch):
-            logprobs, _ = model.engine.logprobs(model.lay_out([sequences[i] for i in micro]), 1.0)
+            logprobs, _ = model.forward([sequences[i] for i in micro], 1.0)
             loss = -(logprobs * model.token_weights(sequences, minibatch, micro)).sum()
             model.backward(loss)
             sums.add({"loss": loss.item(), "tokens": len(logprobs) if micro else 0})

@@ -17,6 +17,7 @@ from agrl.config.schema import Config, KLIn, Packing
 from agrl.errors import LearnerError
 from learner.rank import LearnerRank, Loaded, RankSettings, StepSums
 from learner.sync_check import sync_metrics
+from learner.throughput import throughput_metrics
 
 CPU_ENVIRONMENT = {"DS_ACCELERATOR": "cpu"}
 
@@ -104,6 +105,7 @@ class LearnerGroup:
             "grad_norm": sums.maximum["grad_norm"],
             "lr": lr,
             "tokens/trained": sums.total["tokens"],
+            **throughput_metrics(sums.total, sums.maximum["seconds"]),
         }
 
     def sequence_logprobs(self, sequences: list[TrainSequence]) -> np.ndarray:
@@ -125,6 +127,7 @@ class LearnerGroup:
             "grad_norm": sums.maximum["grad_norm"],
             "lr": lr,
             "tokens/trained": sums.total["tokens"],
+            **throughput_metrics(sums.total, sums.maximum["seconds"]),
         }
 
     def weights(self) -> Pending:
@@ -232,4 +235,5 @@ def _policy_metrics(ranks: list[StepSums], optimizer_steps: int, lr: float) -> d
         metrics["loss/kl"] = total["kl"] / sampled
     if "masked" in total:
         metrics["policy/masked_fraction"] = total["masked"] / max(total["on_policy"], 1)
+    metrics |= throughput_metrics(total, sums.maximum["seconds"])
     return metrics | sync_metrics(total, sums.maximum["gap_max"])

@@ -16,6 +16,7 @@ from agrl.models.shared_prompt import share_prompts
 from agrl.relevance.records import Provenance
 from learner.model import Model
 from learner.policy import train_policy
+from learner.throughput import ModelCost, Work
 from tests.unit.learner.test_rank import PlainEngine
 
 SHAPE = {
@@ -118,7 +119,8 @@ def test_loss_and_gradient_equal_one_sequence_at_a_time(
     plain, *sharing = models[tied]
     for lm, shared, tokens in ((plain, False, 1), (sharing[recompute], True, budget)):
         plan = plan_minibatches(sequences, 1, 1, tokens, aggregation, 9, shared)
-        model = Model(PlainEngine(lm), PolicyModel(models[not tied][shared]), shared=shared)
+        reference = PolicyModel(models[not tied][shared])
+        model = Model(PlainEngine(lm), Work(ModelCost.of(lm)), reference, shared=shared)
         total = train_policy(model, sequences, plan, loss, 0.9, 1e-3, 0, None).total["loss"]
         results.append((total, model.engine.steps[0]))
     (expected_loss, expected), (found_loss, found) = results

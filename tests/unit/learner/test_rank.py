@@ -13,6 +13,7 @@ from agrl.models.shared_prompt import share_prompts
 from agrl.relevance.records import Provenance
 from learner.model import Model
 from learner.rank import LearnerRank, RankSettings
+from learner.throughput import ModelCost, Work
 
 SHAPE = TinyShape(vocab_size=300, hidden_size=32, layers=2, heads=4, kv_heads=2, intermediate_size=64)
 EVERYTHING = {"kl_coef": 0.1, "entropy_coef": 0.05, "importance": "mask", "importance_cap": 1.5}
@@ -56,7 +57,8 @@ def models(tmp_path_factory):
 
 def rank(models, number=0, world=1, shared=True) -> LearnerRank:
     found = LearnerRank(RankSettings("", "float32"), number, world)
-    found.model = Model(PlainEngine(models[0]), PolicyModel(models[1]), number, world, shared)
+    work = Work(ModelCost.of(models[0]))
+    found.model = Model(PlainEngine(models[0]), work, PolicyModel(models[1]), number, world, shared)
     return found
 
 
