@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import gc
 import os
+import time
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -82,11 +83,18 @@ class Sampled:
 
 @dataclass(frozen=True)
 class Generation:
-    """All samples of one request, and the version of the weights that sampled them."""
+    """All samples of one request, and the version of the weights that sampled them.
+
+    ``prompt_tokens``: the prompt's once for each sample; ``cached_tokens``: those of them that the engine had already
+    computed. ``seconds``: of the engine's steps since the generation before this one.
+    """
 
     request_id: str
     samples: list[Sampled]
     version: int
+    prompt_tokens: int = 0
+    cached_tokens: int = 0
+    seconds: float = 0.0
 
 
 class RolloutEngine:
@@ -120,19 +128,31 @@ class RolloutEngine:
         Raises DataError for a prompt that leaves no room for a response. Closing the iterator drops what is unfinished.
         """
         self._calls += 1
-        pending = {f"{self._calls}-{index}": request for index, request in enumerate(requests)}
+        waiting: dict[str, tuple[int, int]] = {}  # vLLM's id -> request and sample
+        outputs: list[dict[int, Any]] = [{} for _ in requests]
+        seconds = 0.0
         try:
-            for engine_id, request in pending.items():
-                self._add(engine_id, request, sampling)
-            while pending:
-                for output in self._engine.step():
-                    if output.finished:
-                        yield self._generation(pending.pop(output.request_id), output)
+            for index, request in enumerate(requests):
+                for sample in range(request.n):
+                    engine_id = f"{self._calls}-{index}-{sample}"
+                    waiting[engine_id] = index, sample
+                    self._add(engine_id, request, sample, sampling)
+            while waiting:
+                begin = time.perf_counter()
+                stepped = self._engine.step()
+                seconds += time.perf_counter() - begin
+                for output in (output for output in stepped if output.finished):
+                    index, sample = waiting.pop(output.request_id)
+                    outputs[index][sample] = output
+                    if len(outputs[index]) == requests[index].n:
+                        yield self._generation(requests[index], outputs[index], seconds)
+                        outputs[index], seconds = {}, 0.0
         finally:
-            if pending:
-                self._engine.abort_request(list(pending))
+            if waiting:
+                self._engine.abort_request(list(waiting))
 
-    def _add(self, engine_id: str, request: GenerationRequest, sampling: SamplingSettings) -> None:
+    def _add(self, engine_id: str, request: GenerationRequest, sample: int, sampling: SamplingSettings) -> None:
+        """A request of vLLM for each sample: one for all of them would not say how much of each prompt was cached."""
         from vllm import SamplingParams
         from vllm.sampling_params import RequestOutputKind
 
@@ -143,27 +163,29 @@ class RolloutEngine:
                 hint="raise task.max_prompt_tokens, or leave out the long examples",
             )
         params = SamplingParams(
-            n=request.n,
             temperature=sampling.temperature,
             max_tokens=sampling.max_tokens,
-            seed=None if request.seed is None else _spread(request.seed),
+            seed=None if request.seed is None else _spread(request.seed) + sample,
             logprobs=0 if sampling.logprobs else None,  # 0: of the sampled token alone
             flat_logprobs=True,
             detokenize=False,  # one decode of the finished response is cheaper than one a token
-            output_kind=RequestOutputKind.FINAL_ONLY,  # otherwise a request with n > 1 hands back one sample only
+            output_kind=RequestOutputKind.FINAL_ONLY,
         )
         self._engine.add_request(engine_id, {"prompt_token_ids": request.prompt_ids.tolist()}, params)
 
-    def _generation(self, request: GenerationRequest, output: Any) -> Generation:
+    def _generation(self, request: GenerationRequest, outputs: dict[int, Any], seconds: float) -> Generation:
         from agrl.models.tokens import decode_response
 
         samples = []
-        for sample in sorted(output.outputs, key=lambda sample: sample.index):
+        for _, output in sorted(outputs.items()):
+            sample = output.outputs[0]
             ids = list(sample.token_ids)
             logprobs = np.asarray(sample.logprobs.logprobs if sample.logprobs else [], dtype=np.float32)
             text = decode_response(self._tokenizer, ids)
             samples.append(Sampled(np.asarray(ids, dtype=np.int32), logprobs, str(sample.finish_reason), text))
-        return Generation(request.request_id, samples, self.version)
+        cached = sum(output.num_cached_tokens or 0 for output in outputs.values())
+        prompts = request.n * len(request.prompt_ids)
+        return Generation(request.request_id, samples, self.version, prompts, cached, seconds)
 
     def load_weights(self, version: int, *buckets: list[PackedTensor]) -> int:
         """Replace the weights by the given ones, all of them, and forget cached prompts; returns ``version``.
@@ -261,5 +283,5 @@ def _reload(worker: Any, weights: list[tuple[str, Any]]) -> None:
 
 
 def _spread(seed: int) -> int:
-    """A 32-bit seed far from those of neighbouring requests: vLLM gives sample i of a request the seed + i."""
+    """A 32-bit seed far from those of neighbouring requests: sample i of a request has this seed + i."""
     return int(np.random.SeedSequence(seed).generate_state(1)[0])

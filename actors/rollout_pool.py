@@ -5,7 +5,9 @@ from __future__ import annotations
 import dataclasses
 import os
 import time
+from collections import Counter
 from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +16,33 @@ from actors.pool import ServicePool
 from actors.runtime import Runtime, wait_any
 from actors.service import Pending, ServiceDied, Stream
 from agrl.errors import AgrlError, WeightSyncError
+
+
+@dataclass
+class Traffic:
+    """What the engines generated. ``seconds``: of each actor's engine."""
+
+    seconds: Counter[int] = field(default_factory=Counter)
+    prompt_tokens: int = 0
+    cached_tokens: int = 0
+    response_tokens: int = 0
+
+    def count(self, actor: int, generation: Generation) -> None:
+        self.seconds[actor] += generation.seconds
+        self.prompt_tokens += generation.prompt_tokens
+        self.cached_tokens += generation.cached_tokens
+        self.response_tokens += sum(len(sample.ids) for sample in generation.samples)
+
+    def metrics(self) -> dict[str, float]:
+        """``rollout/*``; empty when nothing was generated."""
+        if not self.prompt_tokens:
+            return {}
+        slowest = max(self.seconds.values())
+        return {
+            "rollout/engine_seconds": slowest,
+            "rollout/tokens_per_s": self.response_tokens / max(slowest, 1e-9),
+            "rollout/prefix_cache_hits": self.cached_tokens / self.prompt_tokens,
+        }
 
 
 class RolloutPool:
@@ -52,7 +81,7 @@ class RolloutPool:
             env=settings.environment(),
         )
         self._timeout_s, self._inline = timeout_s, runtime.mode == "inline"
-        self._version = 0
+        self._version, self._traffic = 0, Traffic()
         self._weights: tuple[Pending, ...] | None = None  # of the last broadcast
 
     def ready(self) -> None:
@@ -86,6 +115,8 @@ class RolloutPool:
                     self._resend(stream, streams, left, sampling, error)
                 else:
                     self._check_version(index, generation.version)
+                    if sampling.logprobs:
+                        self._traffic.count(index, generation)
                     del left[index][generation.request_id]
                     yield generation, index
 
@@ -150,7 +181,9 @@ class RolloutPool:
         return [service.call("info").result(self._timeout_s) for service in self._pool.services]
 
     def metrics(self) -> dict[str, float]:
-        return {"actors/rollout_restarts": float(sum(self._pool.replaced))}
+        """Restarts since the start, and the traffic of rollouts for training since this was last called."""
+        traffic, self._traffic = self._traffic, Traffic()
+        return {"actors/rollout_restarts": float(sum(self._pool.replaced))} | traffic.metrics()
 
     def close(self) -> None:
         """End all actors."""

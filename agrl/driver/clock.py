@@ -23,6 +23,7 @@ class Clock:
             self.seconds[phase] = self.seconds.get(phase, 0.0) + time.perf_counter() - begin
 
     def metrics(self) -> dict[str, float]:
-        """``time/<phase>`` for each phase and ``time/step`` for everything since the clock was made."""
+        """``time/<phase>`` for each phase, ``time/step`` since the clock was made, ``time/overhead`` in no phase."""
         timed = {f"time/{phase}": seconds for phase, seconds in self.seconds.items()}
-        return timed | {"time/step": time.perf_counter() - self._start}
+        step = time.perf_counter() - self._start
+        return timed | {"time/overhead": step - sum(self.seconds.values()), "time/step": step}

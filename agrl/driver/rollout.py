@@ -4,16 +4,26 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Sequence
+from dataclasses import dataclass
 
 from actors.engine import Generation, GenerationRequest, SamplingSettings
 from agrl.driver.services import Services
 from agrl.relevance.records import Example, Rollout, ScoredGroup
 
 
-def roll_out(
+@dataclass
+class Unscored:
+    """The rollouts of one prompt, and the ticket for their scores."""
+
+    example: Example
+    rollouts: list[Rollout]
+    ticket: object
+
+
+def generate(
     s: Services, prompts: Sequence[tuple[Example, int]], n: int, step: int, temperature: float
-) -> list[ScoredGroup]:
-    """``n`` rollouts of each (example, hint level), scored; groups in the order of ``prompts``.
+) -> list[Unscored]:
+    """``n`` rollouts of each (example, hint level), in the order of ``prompts``; their scores are under way.
 
     Seeds depend on the run's seed, the step, the example and the hint level alone, so a step can be repeated whatever
     the number of actors is and whichever of them died.
@@ -23,14 +33,26 @@ def roll_out(
         for i, (example, level) in enumerate(prompts)
     ]
     sampling = SamplingSettings(temperature, max_tokens=s.config.task.max_response_tokens, logprobs=True)
-    rollouts: dict[int, list[Rollout]] = {}
-    tickets: dict[int, object] = {}
+    found: dict[int, Unscored] = {}
     for generation, actor in s.rollouts.generate(requests, sampling):
         i = int(generation.request_id)
         example, level = prompts[i]
-        rollouts[i] = _rollouts(s, generation, actor, example, level)
-        tickets[i] = s.rewards.submit([(example, r.text, r.finish_reason) for r in rollouts[i]])
-    return [ScoredGroup(example, rollouts[i], s.rewards.collect(tickets[i])) for i, (example, _) in enumerate(prompts)]
+        rollouts = _rollouts(s, generation, actor, example, level)
+        ticket = s.rewards.submit([(example, r.text, r.finish_reason) for r in rollouts])
+        found[i] = Unscored(example, rollouts, ticket)
+    return [found[i] for i in range(len(prompts))]
+
+
+def collect(s: Services, unscored: Sequence[Unscored]) -> list[ScoredGroup]:
+    """The groups with their scores, as soon as these are there."""
+    return [ScoredGroup(u.example, u.rollouts, s.rewards.collect(u.ticket)) for u in unscored]
+
+
+def roll_out(
+    s: Services, prompts: Sequence[tuple[Example, int]], n: int, step: int, temperature: float
+) -> list[ScoredGroup]:
+    """Generate and collect."""
+    return collect(s, generate(s, prompts, n, step, temperature))
 
 
 def _rollouts(s: Services, generation: Generation, actor: int, example: Example, level: int) -> list[Rollout]:

@@ -12,7 +12,7 @@ from agrl.driver.batch import group_relative, train_sequence, train_sequences
 from agrl.driver.clock import Clock
 from agrl.driver.guide import guide
 from agrl.driver.plan import most_prompts
-from agrl.driver.rollout import roll_out
+from agrl.driver.rollout import collect, generate
 from agrl.driver.services import Services
 from agrl.driver.step_metrics import rollout_metrics
 from agrl.errors import RewardError, WeightSyncError
@@ -39,7 +39,9 @@ def training_step(s: Services, step: int) -> StepResult:
             examples = s.replay.call("sample", wanted, step).result()
         with clock("rollout"):
             prompts = [(example, 0) for example in examples]
-            groups = roll_out(s, prompts, config.trainer.rollouts_per_prompt, step, config.rollout.temperature)
+            unscored = generate(s, prompts, config.trainer.rollouts_per_prompt, step, config.rollout.temperature)
+        with clock("score"):
+            groups = collect(s, unscored)
             refuse_stale(groups, s.learner.version)
             sampled += groups
             refuse_unscored(sampled)

@@ -94,9 +94,9 @@ def packed(runtime, model) -> list:
     return [runtime.put(bucket) for bucket in buckets(model.named_parameters(), bucket_bytes=100_000)]
 
 
-def requests(count: int, n: int = 1, length: int = 70) -> list[GenerationRequest]:
+def requests(count: int, n: int = 1, length: int = 70, seed: int = 0) -> list[GenerationRequest]:
     """Prompts longer than two blocks of the prefix cache, so that a stale one would show."""
-    random = np.random.default_rng(0)
+    random = np.random.default_rng(seed)
     prompts = random.integers(2, 256, (count, length)).astype(np.int32)
     return [GenerationRequest(f"r{i}", prompt, n, seed=i) for i, prompt in enumerate(prompts)]
 
@@ -158,6 +158,18 @@ def test_samples_are_whole_and_can_be_repeated(models, tied_pool):
             assert sample.finish_reason == "stop" or len(sample.ids) == 120
             stopped += sample.finish_reason == "stop"
     assert stopped
+
+
+def test_a_prompt_is_computed_once_for_its_group(tied_pool):
+    tied_pool.metrics()
+    asked = requests(5, n=8, length=70, seed=1)
+    generate(tied_pool, asked, SamplingSettings(max_tokens=8))
+    found = tied_pool.metrics()
+    # blocks of 32 tokens: 64 of 70 are there for all but the first of eight
+    assert found["rollout/prefix_cache_hits"] == pytest.approx(7 / 8 * 64 / 70)
+    assert found["rollout/engine_seconds"] > 0 and found["rollout/tokens_per_s"] > 0
+    generate(tied_pool, asked, SamplingSettings(max_tokens=8))
+    assert tied_pool.metrics()["rollout/prefix_cache_hits"] == pytest.approx(64 / 70)
 
 
 def test_more_prompt_tokens_than_one_batch_holds(tied_pool):

@@ -47,7 +47,8 @@ class EchoEngine:
             self.served.append(request.request_id)
             ids = np.asarray(request.prompt_ids, np.int32)
             sample = Sampled(ids, np.zeros(len(ids), np.float32), "stop", f"{request.request_id} v{self.version}")
-            yield Generation(request.request_id, [sample] * request.n, self.version)
+            tokens = request.n * len(ids)
+            yield Generation(request.request_id, [sample] * request.n, self.version, tokens, tokens - len(ids), 0.5)
 
     def load_weights(self, version: int, *buckets: Any) -> int:
         if not self.forgets_weights:

@@ -35,8 +35,20 @@ def test_requests_are_spread_in_a_fixed_way_and_all_come_back():
     results = {generation.request_id: (generation, actor) for generation, actor in pool.generate(requests(5), SAMPLING)}
     assert {key: actor for key, (_, actor) in results.items()} == {"0": 0, "1": 1, "2": 0, "3": 1, "4": 0}
     assert all(len(generation.samples) == 2 for generation, _ in results.values())
-    assert pool.metrics() == {"actors/rollout_restarts": 0.0}
     assert list(pool.generate([], SAMPLING)) == []
+
+
+def test_the_traffic_of_training_is_measured_from_call_to_call():
+    pool = make_pool(FragileRuntime())
+    list(pool.generate(requests(5), SAMPLING))
+    assert pool.metrics() == {
+        "actors/rollout_restarts": 0.0,
+        "rollout/engine_seconds": 1.5,  # of actor 0, which has three of the five
+        "rollout/tokens_per_s": 20 / 1.5,
+        "rollout/prefix_cache_hits": 0.5,
+    }
+    list(pool.generate(requests(5), SamplingSettings(temperature=0.0, logprobs=False)))  # an evaluation
+    assert pool.metrics() == {"actors/rollout_restarts": 0.0}
 
 
 def test_a_dead_actor_is_replaced_with_current_weights_and_only_its_unfinished_requests_are_sent_again():
@@ -45,7 +57,7 @@ def test_a_dead_actor_is_replaced_with_current_weights_and_only_its_unfinished_r
     pool.broadcast(3, runtime.put(["weights"]))
     texts = [generation.samples[0].text for generation, _ in pool.generate(requests(6), SAMPLING)]
     assert sorted(texts) == [f"{i} v3" for i in range(6)]
-    assert pool.metrics() == {"actors/rollout_restarts": 1.0}
+    assert pool.metrics()["actors/rollout_restarts"] == 1.0
     assert pool._pool.services[1].ready().result().served == ["3", "5"]
     assert pool._pool.services[1].ready().result().weights == (["weights"],)
 
@@ -70,7 +82,7 @@ def test_an_engine_that_raises_is_replaced_too(monkeypatch):
     monkeypatch.setattr(BrokenOnce, "broken", True)
     pool = make_pool(FragileRuntime(), engine=BrokenOnce)
     assert len(list(pool.generate(requests(4), SAMPLING))) == 4
-    assert pool.metrics() == {"actors/rollout_restarts": 1.0}
+    assert pool.metrics()["actors/rollout_restarts"] == 1.0
 
 
 def test_inline_an_engine_that_raises_shows_its_own_error(monkeypatch):
@@ -112,7 +124,7 @@ def test_an_actor_that_dies_in_a_broadcast_is_replaced_and_gets_the_weights():
     pool._pool.services[0].kill()
     pool.broadcast(2)
     assert {generation.version for generation, _ in pool.generate(requests(4), SAMPLING)} == {2}
-    assert pool.metrics() == {"actors/rollout_restarts": 1.0}
+    assert pool.metrics()["actors/rollout_restarts"] == 1.0
 
 
 def test_a_closed_pool_ends_the_call_under_way_and_replaces_nobody():

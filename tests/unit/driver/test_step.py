@@ -52,10 +52,14 @@ def services(learns, *overrides):
     )
 
 
-def fake_roll_out(s, prompts, n, step, temperature):
+def fake_generate(s, prompts, n, step, temperature):
+    return [(example, n) for example, _ in prompts]
+
+
+def fake_collect(s, unscored):
     """Rollout i of a prompt has i + 1 tokens; the first half is right where the prompt can be learned from."""
     groups = []
-    for example, _ in prompts:
+    for example, n in unscored:
         values = [float(i < n / 2 or not s.learns(example.id)) for i in range(n)]
         scores = [Score(v, True, {"tier": Component(v)}, v == 1, True, False, None) for v in values]
         ids = [np.zeros(i + 1, np.int32) for i in range(n)]
@@ -66,13 +70,23 @@ def fake_roll_out(s, prompts, n, step, temperature):
 
 @pytest.fixture(autouse=True)
 def _rollouts(monkeypatch):
-    monkeypatch.setattr(module, "roll_out", fake_roll_out)
+    monkeypatch.setattr(module, "generate", fake_generate)
+    monkeypatch.setattr(module, "collect", fake_collect)
 
 
 def test_without_a_budget_dropped_groups_are_not_replaced():
     result = training_step(services(lambda i: False), step=0)
     assert result.metrics["rollout/generated_groups"] == 4 == result.metrics["decisions/drop"]
     assert result.groups == []
+
+
+def test_the_phases_and_what_is_left_make_up_the_step():
+    metrics = training_step(services(lambda i: True), step=0).metrics
+    phases = {name for name in metrics if name.startswith("time/")} - {"time/step"}
+    named = {"sample", "rollout", "score", "guide", "learn", "broadcast", "overhead"}
+    assert phases == {f"time/{name}" for name in named}
+    assert sum(metrics[name] for name in phases) == pytest.approx(metrics["time/step"])
+    assert metrics["time/overhead"] > 0
 
 
 def test_dropped_groups_are_replaced_until_the_step_is_full():
