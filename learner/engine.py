@@ -13,6 +13,7 @@ import torch
 
 from agrl.models.layout import Batch
 from agrl.models.logprobs import PolicyModel
+from learner.adapters import weights
 
 CHECKPOINT_TAG = "engine"
 OPERATORS = Path(sys.prefix) / "torch_extensions"
@@ -75,13 +76,13 @@ class TrainingEngine:
         self.world = torch.distributed.get_world_size()
         self._own_norm: float | None = None
         policy = PolicyModel(lm)
-        decayed = [p for p in policy.parameters() if p.ndim > 1]
-        plain = [p for p in policy.parameters() if p.ndim <= 1]  # norms and biases
-        optimizer = torch.optim.AdamW(
-            [{"params": decayed, "weight_decay": weight_decay}, {"params": plain, "weight_decay": 0.0}],
-            lr=lr,
-            betas=(0.9, 0.99),
-        )
+        trained = [p for p in policy.parameters() if p.requires_grad]
+        self._frozen = len(trained) < len(list(policy.parameters()))
+        groups = [
+            {"params": [p for p in trained if p.ndim > 1], "weight_decay": weight_decay},
+            {"params": [p for p in trained if p.ndim <= 1], "weight_decay": 0.0},  # norms and biases
+        ]
+        optimizer = torch.optim.AdamW([g for g in groups if g["params"]], lr=lr, betas=(0.9, 0.99))
         # Without ZeRO and in float32 DeepSpeed clips but does not tell the norm: there we clip just before the update.
         own_clipping = zero_stage == 0 and dtype == "float32"
         if own_clipping:
@@ -132,22 +133,22 @@ class TrainingEngine:
         self._own_norm = float(torch.nn.utils.clip_grad_norm_(policy.parameters(), max_grad_norm))
 
     def full_parameters(self) -> Iterator[tuple[str, torch.Tensor]]:
-        """Every parameter whole, by its Hugging Face name; under ZeRO-3 all ranks must iterate together."""
+        """Every weight whole, adapters merged, by its Hugging Face name; in ZeRO-3 all ranks must iterate together."""
         import deepspeed
 
-        for name, parameter in self.lm.named_parameters():
+        for weight in weights(self.lm):
             if self.zero_stage == 3:
-                with deepspeed.zero.GatheredParameters([parameter]):
-                    yield name, parameter.detach().clone()
+                with deepspeed.zero.GatheredParameters(weight.parts):
+                    yield weight.name, weight.merged().clone()
             else:
-                yield name, parameter.detach()
+                yield weight.name, weight.merged()
 
     def save(self, folder: Path) -> None:
-        """Write model and optimizer state; every rank must call it."""
-        self.engine.save_checkpoint(str(folder), tag=CHECKPOINT_TAG)
+        """Write optimizer state and model, without what is frozen; every rank must call it."""
+        self.engine.save_checkpoint(str(folder), tag=CHECKPOINT_TAG, exclude_frozen_parameters=self._frozen)
 
     def load(self, folder: Path) -> None:
         """Restore what ``save`` wrote. Raises FileNotFoundError naming the folder when it holds no such checkpoint."""
-        path, _ = self.engine.load_checkpoint(str(folder), tag=CHECKPOINT_TAG)
+        path, _ = self.engine.load_checkpoint(str(folder), tag=CHECKPOINT_TAG, load_module_strict=not self._frozen)
         if path is None:
             raise FileNotFoundError(f"{folder} holds no learner checkpoint")

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 from typing import Protocol
 
@@ -33,6 +33,10 @@ class Engine(Protocol):
     def step(self, lr: float) -> float: ...
 
 
+Reference = Callable[[Batch, float], tuple[torch.Tensor, torch.Tensor]]
+"""The start model: log-probabilities and entropies of the response tokens of a batch at a temperature."""
+
+
 @dataclass
 class StepSums:
     """Statistics of one training call on one rank: ``total`` adds over ranks, ``maximum`` takes the largest."""
@@ -47,15 +51,15 @@ class StepSums:
 
 @dataclass
 class Model:
-    """The engine of rank ``rank`` of ``world``, and what passes through it; ``reference``: a frozen copy of the start
-    model, where one is kept.
+    """The engine of rank ``rank`` of ``world``, and what passes through it; ``reference``: the start
+    model, where one is needed.
 
     ``shared``: sequences are packed and share their prompts, which the models must have been prepared for.
     """
 
     engine: Engine
     work: Work
-    reference: torch.nn.Module | None = None
+    reference: Reference | None = None
     rank: int = 0
     world: int = 1
     shared: bool = True

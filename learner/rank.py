@@ -19,8 +19,9 @@ from agrl.models.probe import check_output_layer
 from agrl.models.shared_prompt import share_prompts
 from agrl.models.tokens import load_tokenizer
 from agrl.models.weights import PackedTensor, pack
+from learner.adapters import WithoutAdapters, add_adapters
 from learner.engine import TrainingEngine, init_process_group
-from learner.model import Model, StepSums
+from learner.model import Model, Reference, StepSums
 from learner.policy import kl_to_reference, train_policy
 from learner.preference import sequence_logprobs, train_preference
 from learner.supervised import train_sft
@@ -41,6 +42,9 @@ class RankSettings:
     threads: int = 0
     timeout_s: float = 1800.0
     reference: bool = False  # keep a frozen copy of the model for the KL term
+    lora_rank: int = 0  # train low-rank updates of this rank, 0: all weights
+    lora_alpha: float = 32.0
+    seed: int = 0  # of the low-rank updates' first values
     shared: bool = True  # pack sequences, a prompt once for all that have it; padded where the model cannot
 
 
@@ -78,6 +82,7 @@ class LearnerRank:
         Called again it begins another run in the same process, with another model or other settings.
         """
         s = self.settings = settings
+        torch.manual_seed(s.seed)
         self.tokenizer = load_tokenizer(s.model_path)
         lm = load_model(s.model_path, s.dtype)
         check_output_layer(lm)
@@ -85,10 +90,12 @@ class LearnerRank:
         loaded = Loaded(lm.num_parameters(), shared)
         if s.gradient_checkpointing:
             lm.gradient_checkpointing_enable({"use_reentrant": False})
+        if s.lora_rank:
+            add_adapters(lm, s.lora_rank, s.lora_alpha)
         lm.train()
         work = Work(ModelCost.of(lm))
         engine = TrainingEngine(lm, s.zero_stage, s.dtype, s.lr, s.weight_decay, s.max_grad_norm)
-        reference = self._reference(engine.device, shared) if s.reference else None
+        reference = self._reference(engine, shared) if s.reference else None
         self.model = Model(engine, work, reference, self.rank, self.world, shared)
         return loaded
 
@@ -98,11 +105,13 @@ class LearnerRank:
             logging.warning("%s cannot share prompts, so batches are padded: %s", self.settings.model_path, reason)
         return not reason
 
-    def _reference(self, device: torch.device, shared: bool) -> torch.nn.Module:
+    def _reference(self, engine: TrainingEngine, shared: bool) -> Reference:
+        if self.settings.lora_rank:  # the start model is under the adapters
+            return WithoutAdapters(engine)
         lm = load_model(self.settings.model_path, self.settings.dtype)
         if shared:
             share_prompts(lm)
-        return PolicyModel(lm).to(device).eval().requires_grad_(False)
+        return PolicyModel(lm).to(engine.device).eval().requires_grad_(False)
 
     # ---- training -------------------------------------------------------------------------------------------------
 
@@ -160,8 +169,8 @@ class LearnerRank:
         state = {name: tensor.cpu().clone() for name, tensor in self.model.engine.full_parameters()}
         if self.rank == 0:
             lm = self.model.engine.lm
-            if self.settings.zero_stage == 3:
-                lm = type(lm)(lm.config)  # an ungathered model would save empty parameters
+            if self.settings.zero_stage == 3 or self.settings.lora_rank:  # its own parameters are parts, or unmerged
+                lm = type(lm)(lm.config)
                 lm.load_state_dict(state, strict=False)
                 lm.tie_weights()
                 lm = lm.to(getattr(torch, self.settings.dtype))

@@ -21,6 +21,7 @@ from agrl.relevance.records import RewardMode
 POSITIVE = (
     "task.max_prompt_tokens",
     "task.max_response_tokens",
+    "model.lora_alpha",
     "rollout.actors",
     "rollout.max_concurrent",
     "rollout.tensor_parallel",
@@ -65,6 +66,7 @@ SHARES = (
     "rollout.gpu_memory_utilization",
 )
 NOT_NEGATIVE = (
+    "model.lora_rank",
     "rollout.restarts",
     "reward.restarts",
     "guidance.warmup_steps",

@@ -101,6 +101,8 @@ class DataConfig:
 class ModelConfig:
     path: str = MISSING  # folder or hub name of a Hugging Face causal LM
     dtype: str = "bfloat16"  # bfloat16, float16 or float32 (for the CPU)
+    lora_rank: int = 0  # train low-rank updates (LoRA) of this rank, beside frozen weights; 0 trains all weights
+    lora_alpha: float = 32.0  # updates are scaled by lora_alpha / lora_rank
     gradient_checkpointing: bool = False  # recompute activations: less memory, a third more time
 
 

@@ -10,11 +10,14 @@ from actors.runtime import Runtime
 from agrl.algorithms.batch import TrainSequence
 from agrl.config.compose import load_config
 from agrl.config.schema import Packing
+from agrl.driver import learners
 from agrl.driver.learners import LearnerGroup
 from agrl.errors import DivergenceError, LearnerError, WeightSyncError
+from agrl.models import logprobs
 from agrl.models.build import TinyShape, load_model, make_tiny_model
 from agrl.models.weights import unpack
 from agrl.relevance.records import Provenance
+from learner.rank import LearnerRank
 
 TEXTS = [f"search: red grinder {i}\ntitle: crimson mill {i}\n" for i in range(50)]
 SHAPE = TinyShape(vocab_size=300, hidden_size=32, layers=2, heads=4, kv_heads=2, intermediate_size=64)
@@ -34,8 +37,8 @@ def runtime():
     runtime.shutdown()
 
 
-def settings(model_path, **learner):
-    config = load_config(["experiment=agrl_tiny", f"model.path={model_path}"])
+def settings(model_path, lora_rank=0, **learner):
+    config = load_config(["experiment=agrl_tiny", f"model.path={model_path}", f"model.lora_rank={lora_rank}"])
     config.learner = replace(config.learner, lr=1e-3, threads=1, timeout_s=120, **learner)
     return config
 
@@ -66,6 +69,14 @@ def trained(runtime, tmp_path, model_path, steps=2, **learner) -> tuple[dict, di
         group.close()
 
 
+class SmallChunks(LearnerRank):
+    """Its logits come in many chunks, of which ranks have different numbers."""
+
+    def start(self, settings):
+        logprobs.LOGIT_ELEMENTS = 300 * 8
+        return super().start(settings)
+
+
 @pytest.fixture(scope="module")
 def plain(runtime, model_path, tmp_path_factory):
     return trained(
@@ -84,15 +95,23 @@ def plain(runtime, model_path, tmp_path_factory):
     ],
 )
 def test_an_update_does_not_depend_on_how_the_batch_is_split(
-    runtime, model_path, tmp_path, plain, ranks, zero_stage, micro_batch_tokens, packing
+    runtime, model_path, tmp_path, plain, ranks, zero_stage, micro_batch_tokens, packing, monkeypatch
 ):
+    if zero_stage == 3:
+        monkeypatch.setattr(learners, "LearnerRank", SmallChunks)
     split = {"ranks": ranks, "zero_stage": zero_stage, "micro_batch_tokens": micro_batch_tokens, "packing": packing}
-    weights, metrics = trained(runtime, tmp_path, model_path, optimizer_steps_per_batch=2, **split)
-    expected_weights, expected_metrics = plain
+    check_equal(trained(runtime, tmp_path, model_path, optimizer_steps_per_batch=2, **split), plain, model_path)
+
+
+def check_equal(found, expected, model_path, untrained=()):
+    (weights, metrics), (expected_weights, expected_metrics) = found, expected
     start = load_model(model_path, "float32").state_dict()
     assert weights.keys() == expected_weights.keys()
     for name, tensor in weights.items():
         moved = (expected_weights[name] - start[name]).abs().max()
+        if any(part in name for part in untrained):
+            assert moved == 0 == (tensor - start[name]).abs().max(), name
+            continue
         assert moved > 1e-4, f"{name} was not trained, so comparing it shows nothing"
         # Adam divides by the gradient's own size, so where that is near 0 a rounding error is magnified
         off = (tensor - expected_weights[name]).abs()
@@ -101,8 +120,23 @@ def test_an_update_does_not_depend_on_how_the_batch_is_split(
         assert metrics[name] == pytest.approx(expected_metrics[name], rel=2e-3, abs=1e-5), name
 
 
-def test_a_checkpoint_restores_model_and_optimizer(runtime, model_path, tmp_path):
-    config = settings(model_path, ranks=2, zero_stage=2)
+@pytest.mark.parametrize("zero_stage", [2, 3])
+def test_low_rank_updates_are_the_same_however_they_are_split(runtime, model_path, tmp_path, zero_stage):
+    lora = {"lora_rank": 2, "kl_coef": 0.1, "optimizer_steps_per_batch": 2}
+    plain = trained(runtime, tmp_path, model_path, packing=Packing.padded, steps=3, **lora)
+    split = trained(
+        runtime, tmp_path, model_path, ranks=2, zero_stage=zero_stage, micro_batch_tokens=300, steps=3, **lora
+    )
+    check_equal(split, plain, model_path, untrained=("embed_tokens", "norm"))
+    start = load_model(model_path, "float32").state_dict()
+    name = "model.layers.1.mlp.down_proj.weight"
+    assert torch.linalg.matrix_rank(split[0][name] - start[name], atol=1e-6) == 2
+    assert plain[1]["loss/kl"] > 0  # the start model, under the adapters, is another one by now
+
+
+@pytest.mark.parametrize(("zero_stage", "lora_rank"), [(2, 0), (2, 2), (3, 2)])
+def test_a_checkpoint_restores_model_and_optimizer(runtime, model_path, tmp_path, zero_stage, lora_rank):
+    config = settings(model_path, ranks=2, zero_stage=zero_stage, lora_rank=lora_rank)
     config.sync.check = False
     group = LearnerGroup(runtime, config, tmp_path)
     try:
