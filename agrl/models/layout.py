@@ -7,15 +7,19 @@ ordinary packing.
 
 from __future__ import annotations
 
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, fields, replace
+from functools import cached_property
 
 import numpy as np
 import torch
+from torch.nn.attention.flex_attention import BlockMask
+
+from agrl.models.block_mask import make_block_mask
 
 
-@dataclass
-class SharedPrompts:
-    """Who attends to whom in a row of N tokens; all index tensors int64, into the row.
+@dataclass(frozen=True)
+class Rows:
+    """A packed row taken apart for batched attention; all index tensors int64, into the row of N tokens.
 
     ``trunks`` [S, L]: a group's prompt, or a whole sequence that shares its prompt with none; causal attention.
     ``branches`` [R, T]: the responses under shared prompts, which attend to ``keys`` [R, P + T], prompt and response,
@@ -29,8 +33,32 @@ class SharedPrompts:
     visible: torch.Tensor
     where: torch.Tensor
 
+
+@dataclass(frozen=True)
+class SharedPrompts:
+    """Who attends to whom in a packed row, in the two forms that attention functions take, made when first asked for.
+
+    ``trunk_spans`` int [S, 2]: begin and length of each trunk; ``branch_spans`` int [R, 4]: begin and length of each
+    branch, and of the prompt that it follows.
+    """
+
+    trunk_spans: np.ndarray
+    branch_spans: np.ndarray
+    tokens: int
+    device: torch.device | str = "cpu"
+
     def to(self, device: torch.device) -> SharedPrompts:
-        return SharedPrompts(*(getattr(self, field.name).to(device) for field in fields(self)))
+        return replace(self, device=device)
+
+    @cached_property
+    def rows(self) -> Rows:
+        """For batched calls of SDPA."""
+        return Rows(*(torch.from_numpy(array).to(self.device) for array in _rows(self)))
+
+    @cached_property
+    def block_mask(self) -> BlockMask:
+        """For one call of FlexAttention."""
+        return make_block_mask(*(torch.from_numpy(array).to(self.device) for array in _owners(self)))
 
 
 @dataclass
@@ -94,26 +122,36 @@ def pack_batch(prompts: list[np.ndarray], responses: list[np.ndarray]) -> Batch:
             end += len(own)
         trunks.append((begin, length if len(members) > 1 else end - begin))
     row = [torch.from_numpy(np.concatenate(part).astype(np.int64)) for part in (ids, positions, predictors, responses)]
-    return Batch(row[0][None], row[2], row[3], row[1][None], _layout(np.array(trunks), np.array(branches), end))
+    shared = SharedPrompts(np.array(trunks), np.array(branches, np.int64).reshape(-1, 4), end)
+    return Batch(row[0][None], row[2], row[3], row[1][None], shared)
 
 
-def _layout(trunks: np.ndarray, branches: np.ndarray, tokens: int) -> SharedPrompts:
-    """From spans: ``trunks`` [S, 2] of begin and length, ``branches`` [R, 4] of these and of the prompt's."""
-    own, prompt = np.hsplit(branches.reshape(-1, 4), 2)
-    trunk, trunk_real = _rows(trunks)
-    branch, branch_real = _rows(own)
-    before, before_real = _rows(prompt)
+def _owners(shared: SharedPrompts) -> tuple[np.ndarray, np.ndarray]:
+    """Of each token its group and its branch, 0 on a trunk, both counted along the row: int64 [N] each."""
+    group, branch = np.zeros(shared.tokens, np.int64), np.zeros(shared.tokens, np.int64)
+    group[shared.trunk_spans[1:, 0]] = 1
+    for number, (begin, length) in enumerate(shared.branch_spans[:, :2]):
+        branch[begin : begin + length] = number + 1
+    return group.cumsum(), branch
+
+
+def _rows(shared: SharedPrompts) -> tuple[np.ndarray, ...]:
+    """The fields of ``Rows``."""
+    own, prompt = np.hsplit(shared.branch_spans, 2)
+    trunk, trunk_real = _indices(shared.trunk_spans)
+    branch, branch_real = _indices(own)
+    before, before_real = _indices(prompt)
     count, width = branch.shape
     causal = np.broadcast_to(np.tri(width, dtype=bool), (count, width, width))
     seen = np.broadcast_to(before_real[:, None], (count, width, before.shape[1]))
-    where = np.empty(tokens, np.int64)
+    where = np.empty(shared.tokens, np.int64)
     real = np.concatenate([trunk_real.ravel(), branch_real.ravel()])
     where[np.concatenate([trunk.ravel(), branch.ravel()])[real]] = np.flatnonzero(real)
     keys, visible = np.concatenate([before, branch], 1), np.concatenate([seen, causal], 2)[:, None]
-    return SharedPrompts(*(torch.from_numpy(array) for array in (trunk, branch, keys, visible, where)))
+    return trunk, branch, keys, visible, where
 
 
-def _rows(spans: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+def _indices(spans: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     """The indices of each span (begin, length) as a row filled up with 0, and which are real: [rows, longest] each."""
     begin, length = spans.astype(np.int64).T[:, :, None]
     columns = np.arange(length.max(initial=0))

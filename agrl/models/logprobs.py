@@ -17,6 +17,8 @@ LOGIT_ELEMENTS = 1 << 25
 SHARED_PROMPTS = "shared_prompts"
 """The attention function, and its keyword argument, of packed batches: see ``agrl.models.shared_prompt``."""
 
+FLEX_SHARED_PROMPTS = "flex_shared_prompts"
+
 
 class PolicyModel(nn.Module):
     """A causal LM whose forward pass gives response log-probabilities instead of logits.
@@ -39,7 +41,7 @@ class PolicyModel(nn.Module):
         """
         layout = {}
         if batch.shared is not None:
-            if self.lm.config._attn_implementation != SHARED_PROMPTS:
+            if self.lm.config._attn_implementation not in (SHARED_PROMPTS, FLEX_SHARED_PROMPTS):
                 raise ModelError("a packed batch needs a model prepared by share_prompts")
             layout = {"position_ids": batch.positions, SHARED_PROMPTS: batch.shared}
         hidden = self.lm.get_decoder()(input_ids=batch.input_ids, use_cache=False, **layout).last_hidden_state

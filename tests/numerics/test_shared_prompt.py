@@ -5,12 +5,14 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from torch.nn.attention.flex_attention import create_block_mask
 from transformers import AutoModelForCausalLM, Gemma2Config, LlamaConfig, MistralConfig, Qwen2Config, Qwen3Config
 
 from agrl.algorithms.batch import TrainSequence, plan_minibatches
 from agrl.algorithms.policy_loss import LossSettings
 from agrl.errors import ModelError
-from agrl.models.layout import pack_batch, pad_batch
+from agrl.models.block_mask import make_block_mask
+from agrl.models.layout import _owners, pack_batch, pad_batch
 from agrl.models.logprobs import SHARED_PROMPTS, PolicyModel
 from agrl.models.shared_prompt import share_prompts
 from agrl.relevance.records import Provenance
@@ -57,6 +59,16 @@ def models(request):
     return found
 
 
+@pytest.fixture(scope="module", params=ARCHITECTURES)
+def flex_models(request):
+    """The log-probabilities of a padded batch, and a model that shares prompts with FlexAttention."""
+    config, changes = ARCHITECTURES[request.param]
+    plain, flex = (make_model(config, **changes).train() for _ in range(2))
+    with torch.no_grad():
+        assert share_prompts(flex, flex=True) == ""
+    return lambda *arrays: PolicyModel(plain)(pad_batch(*arrays)), flex
+
+
 groups = st.lists(
     st.tuples(st.integers(1, 12), st.lists(st.integers(1, 9), min_size=1, max_size=5)), min_size=1, max_size=4
 )
@@ -76,6 +88,33 @@ def draw_sequences(sizes, seed, shuffle):
     if shuffle:
         generator.shuffle(found)
     return found
+
+
+@settings(max_examples=20)
+@given(sizes=groups, seed=st.integers(0, 99), shuffle=st.booleans())
+def test_flex_attention_gives_the_same_log_probabilities(flex_models, sizes, seed, shuffle):
+    (plain, flex), sequences = flex_models, draw_sequences(sizes, seed, shuffle)
+    arrays = [s.prompt_ids for s in sequences], [s.response_ids for s in sequences]
+    with torch.no_grad():  # without: there is none on a CPU
+        (found, entropy), (expected, expected_entropy) = PolicyModel(flex)(pack_batch(*arrays)), plain(*arrays)
+    torch.testing.assert_close(found, expected, rtol=1e-5, atol=1e-5)
+    torch.testing.assert_close(entropy, expected_entropy, rtol=1e-5, atol=1e-5)
+
+
+@settings(max_examples=40)
+@given(
+    sizes=st.lists(
+        st.tuples(st.integers(1, 40), st.lists(st.integers(1, 30), min_size=1, max_size=6)), min_size=1, max_size=5
+    ),
+    block=st.sampled_from([4, 16, 128]),
+)
+def test_blocks_of_the_mask_are_those_with_something_to_see(sizes, block):
+    sequences = draw_sequences(sizes, 0, False)
+    shared = pack_batch([s.prompt_ids for s in sequences], [s.response_ids for s in sequences]).shared
+    group, branch = map(torch.from_numpy, _owners(shared))
+    found = make_block_mask(group, branch, block)
+    expected = create_block_mask(found.mask_mod, None, None, len(group), len(group), device="cpu", BLOCK_SIZE=block)
+    assert torch.equal(found.to_dense(), expected.to_dense())
 
 
 def literal(lm, sequence, temperature):
