@@ -10,7 +10,18 @@ import os
 import sys
 from pathlib import Path
 
-PHASES = {"time/rollout": "rollout", "time/learn": "learn", "time/broadcast": "broadcast", "time/guide": "decide"}
+sys.path[0] = str(Path(__file__).parents[1])  # not this folder, whose learner.py would hide the package learner
+
+WORK = ("rollout", "score", "learn", "broadcast")  # what a step is for; the rest is overhead
+FIGURES = (
+    "rollout/engine_seconds",
+    "rollout/tokens_per_s",
+    "rollout/prefix_cache_hits",
+    "learner/seconds",
+    "learner/computed_tokens_per_s",
+    "learner/useful_tokens_per_s",
+    "learner/flop_utilisation",
+)
 
 
 def main() -> None:
@@ -31,10 +42,11 @@ def main() -> None:
     for word in sys.stdin:
         for _ in range(int(word)):
             metrics = training_step(services, step).metrics
-            phases = {name: metrics[key] for key, name in PHASES.items() if key in metrics}
+            phases = {name: metrics[f"time/{name}"] for name in WORK if f"time/{name}" in metrics}
             row = {"seconds": metrics["time/step"], "phases": phases, "reward": metrics["reward/total_mean"]}
             trained = 1 - metrics["decisions/drop"] / metrics["rollout/generated_groups"]
-            answers.write(json.dumps(row | {"trained_groups": trained}) + "\n")
+            figures = {name: metrics[name] for name in FIGURES if name in metrics}
+            answers.write(json.dumps(row | {"trained_groups": trained, "figures": figures}) + "\n")
             step += 1
     services.close()
 

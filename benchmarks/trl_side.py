@@ -12,6 +12,8 @@ import time
 from pathlib import Path
 from typing import Any
 
+sys.path[0] = str(Path(__file__).parents[1])  # not this folder, whose learner.py would hide the package learner
+
 VLLM = {  # as AGRL's own engines are set up on a CPU: TRL gets the same
     "VLLM_ENABLE_V1_MULTIPROCESSING": "0",
     "VLLM_CPU_OMP_THREADS_BIND": "nobind",
@@ -24,7 +26,10 @@ def main() -> None:
     job = json.loads(sys.argv[1])
     answers = os.fdopen(os.dup(1), "w", buffering=1)
     os.dup2(2, 1)  # what the libraries print goes to the log
-    os.environ.update(VLLM if job["vllm"] else {}, OMP_NUM_THREADS=str(job["threads"]), ACCELERATE_USE_CPU="true")
+    on_cpu = job["device"] == "cpu"
+    os.environ.update(VLLM if job["vllm"] and on_cpu else {}, OMP_NUM_THREADS=str(job["threads"]))
+    if on_cpu:
+        os.environ["ACCELERATE_USE_CPU"] = "true"
     import torch
 
     torch.set_num_threads(job["threads"])
@@ -110,8 +115,8 @@ def make_trainer(job: dict[str, Any], answers) -> Any:
     micro = job["micro_batch"]
     args = GRPOConfig(
         output_dir=str(Path(job["folder"]) / "trl"),
-        use_cpu=True,
-        bf16=False,
+        use_cpu=job["device"] == "cpu",
+        bf16=job["device"] == "cuda",
         per_device_train_batch_size=micro,
         gradient_accumulation_steps=batch // micro,
         steps_per_generation=batch // micro,
@@ -132,7 +137,7 @@ def make_trainer(job: dict[str, Any], answers) -> Any:
         use_vllm=job["vllm"],
         vllm_mode="colocate",
         vllm_max_model_length=config.task.max_prompt_tokens + config.task.max_response_tokens,
-        vllm_gpu_memory_utilization=0.1,
+        vllm_gpu_memory_utilization=config.rollout.gpu_memory_utilization,
         gradient_checkpointing=False,
         dataloader_num_workers=0,
         logging_steps=1_000_000,

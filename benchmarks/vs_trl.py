@@ -1,6 +1,7 @@
 """A training step of AGRL against TRL's GRPOTrainer: same model, prompts, rewards, loss, sampling and optimizer.
 
-    python benchmarks/vs_trl.py [--workloads relevance short long] [--rounds 3] [--steps 3] [--threads 0] [--json FILE]
+    python benchmarks/vs_trl.py [--workloads relevance short long] [--rounds 3] [--steps 3] [--json FILE]
+    python benchmarks/vs_trl.py --device cuda --model qwen3-0.6b
 
 Each side is a process of its own that keeps its engine and optimizer; the two take turns, ``--steps`` steps each, so
 that whatever else the machine does meets both, and the one that waits uses no CPU. A ratio is TRL's median seconds of a
@@ -28,6 +29,8 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
+sys.path[0] = str(Path(__file__).parents[1])  # not this folder, whose learner.py would hide the package learner
+
 import psutil
 
 from agrl.config.compose import load_config
@@ -37,11 +40,11 @@ from agrl.data.files import read_examples, write_examples
 from agrl.driver.prompts import PromptEncoder
 from agrl.driver.sft import supervised
 from agrl.driver.tiny_model import tiny_model
-from agrl.models.build import TinyShape
 from agrl.models.tokens import load_tokenizer
 from agrl.relevance.records import Example
 from agrl.relevance.rulebook import load_rulebook
 from agrl.report.terminal import close_terminal, open_terminal
+from benchmarks.shapes import SHAPES
 
 HERE = Path(__file__).parent
 FILLER = "box"  # a word of the catalogue: one token
@@ -65,12 +68,21 @@ WORKLOADS = {
 }
 
 
-def make_world(folder: Path, work: Workload, sft_steps: int, threads: int) -> list[str]:
+ON_GPU = [  # both services on one GPU, taking turns
+    "model.dtype=bfloat16",
+    "rollout.gpus_per_actor=0.5",
+    "rollout.gpu_memory_utilization=0.4",
+    "learner.gpus_per_rank=0.5",
+    "learner.micro_batch_tokens=32768",
+    "sync.max_mean_gap=0.05",
+]
+
+
+def make_world(folder: Path, work: Workload, args: argparse.Namespace) -> list[str]:
     """Data whose prompts have exactly the length asked for, and a start; returns the overrides of the RL run."""
     make_catalogue(folder / "made", CatalogueSpec(seed_rows=1500, pool_rows=800, balanced_rows=16, wild_rows=16))
     data = {name: folder / f"{name}.parquet" for name in ("seed", "train", "balanced")}
-    shape = TinyShape(tied=False, max_positions=2048)
-    tiny_model(folder / "model", folder / "made" / "seed.parquet", "relevance", "brief", shape)
+    tiny_model(folder / "model", folder / "made" / "seed.parquet", "relevance", "brief", SHAPES[args.model])
     overrides = [
         "experiment=agrl_tiny",
         f"run={folder / 'sft'}",
@@ -80,11 +92,14 @@ def make_world(folder: Path, work: Workload, sft_steps: int, threads: int) -> li
         f"data.evaluation={{balanced: {data['balanced']}, wild: {data['balanced']}}}",
         f"task.max_prompt_tokens={work.prompt}",
         f"task.max_response_tokens={work.response}",
-        f"learner.threads={threads}",
-        f"rollout.threads={threads}",
-        f"sft.steps={sft_steps}",
+        "learner.micro_batch_tokens=8192",
+        f"learner.threads={args.threads}",
+        f"rollout.threads={args.threads}",
+        f"sft.steps={args.sft_steps}",
+        f"sft.lr={3e-3 if args.model == 'tiny' else 3e-4}",
         "sft.hints=false",
         "sft.batch_size=16",
+        *(ON_GPU if args.device == "cuda" else []),
     ]
     config = load_config(overrides)
     encoder = PromptEncoder(load_rulebook("relevance"), load_tokenizer(config.model.path), config.task)
@@ -101,7 +116,7 @@ def make_world(folder: Path, work: Workload, sft_steps: int, threads: int) -> li
         "learner.optimizer_steps_per_batch=1",
         "learner.kl_coef=0",
         "learner.schedule=constant",
-        "learner.micro_batch_tokens=8192",
+        f"learner.lr={3e-4 if args.model == 'tiny' else 1e-5}",
         "replay.sampling=uniform",
         "reward.mode=rules",
         f"trainer.prompts_per_step={work.prompts}",
@@ -180,16 +195,17 @@ def _memory(process: psutil.Process) -> int:
 
 
 def compare(name: str, work: Workload, args: argparse.Namespace, folder: Path) -> dict[str, Any]:
-    threads = args.threads or len(os.sched_getaffinity(0))
-    overrides = make_world(folder, work, args.sft_steps, threads)
+    limit = args.trl_micro_batch or max(1, (32768 if args.device == "cuda" else 8192) // (work.prompt + work.response))
+    batch = work.prompts * work.rollouts
     job = {
-        "overrides": overrides,
+        "overrides": make_world(folder, work, args),
         "folder": str(folder),
-        "threads": threads,
+        "threads": args.threads,
+        "device": args.device,
         "prompts": work.prompts,
         "rollouts": work.rollouts,
         "response": work.response,
-        "micro_batch": args.trl_micro_batch or max(1, 8192 // (work.prompt + work.response)),
+        "micro_batch": max(n for n in range(1, limit + 1) if batch % n == 0),
     }
     trl, generation = start_trl(job, folder, args.trl)
     ours = Side("agrl_side.py", job, folder / "agrl.log")
@@ -214,6 +230,7 @@ def compare(name: str, work: Workload, args: argparse.Namespace, folder: Path) -
         "ratio": statistics.median(ratios),
         "ratio_spread": [min(ratios), max(ratios)],
         "trl_generation": generation,
+        "trl_micro_batch": job["micro_batch"],
         **{which: about(side, seconds[which], args.warmup) for which, side in sides.items()},
     }
 
@@ -251,6 +268,7 @@ def about(side: Side, seconds: list[float], warmup: int) -> dict[str, Any]:
     }
     if "trained_groups" in timed[0]:
         found["trained_groups"] = statistics.fmean(row["trained_groups"] for row in timed)
+        found["figures"] = {k: statistics.median(r["figures"][k] for r in timed) for k in timed[0]["figures"]}
     return found
 
 
@@ -274,9 +292,11 @@ def main() -> None:
     parser.add_argument("--steps", type=int, default=3, help="steps of a side in a round")
     parser.add_argument("--warmup", type=int, default=2)
     parser.add_argument("--sft-steps", type=int, default=150)
-    parser.add_argument("--threads", type=int, default=0, help="of each side (default: all CPUs)")
+    parser.add_argument("--model", choices=SHAPES, default="tiny")
+    parser.add_argument("--device", choices=("cpu", "cuda"), default="cpu")
+    parser.add_argument("--threads", type=int, default=len(os.sched_getaffinity(0)), help="of each side (%(default)s)")
     parser.add_argument("--trl", choices=("auto", "vllm", "transformers"), default="auto")
-    parser.add_argument("--trl-micro-batch", type=int, default=0, help="sequences (default: of about 8,192 tokens)")
+    parser.add_argument("--trl-micro-batch", type=int, default=0, help="sequences (default: 8,192 tokens; GPU: 32,768)")
     parser.add_argument("--json", type=Path, metavar="FILE")
     args = parser.parse_args()
     found = {}

@@ -10,14 +10,17 @@ from typing import TYPE_CHECKING
 from agrl.errors import ModelError
 
 if TYPE_CHECKING:
-    from transformers import PreTrainedModel, PreTrainedTokenizerFast
+    from transformers import PretrainedConfig, PreTrainedModel, PreTrainedTokenizerFast
 
 END, PAD = "<|end|>", "<|pad|>"
 
 
 @dataclass(frozen=True)
 class TinyShape:
-    """The shape of a small model. ``vocab_size`` is an upper bound: the tokenizer may find fewer merges."""
+    """The shape of a small model. ``vocab_size`` is an upper bound: the tokenizer may find fewer merges.
+
+    ``head_size`` 0: the hidden size over the heads. ``embeddings``: at least so many, trained or not.
+    """
 
     vocab_size: int = 2048
     hidden_size: int = 128
@@ -27,6 +30,8 @@ class TinyShape:
     intermediate_size: int = 384
     max_positions: int = 1024
     tied: bool = True
+    head_size: int = 0
+    embeddings: int = 0
 
 
 def train_tokenizer(texts: Iterable[str], vocab_size: int) -> PreTrainedTokenizerFast:
@@ -47,29 +52,35 @@ def train_tokenizer(texts: Iterable[str], vocab_size: int) -> PreTrainedTokenize
     return PreTrainedTokenizerFast(tokenizer_object=tokenizer, eos_token=END, pad_token=PAD)
 
 
-def make_tiny_model(out: Path, texts: Iterable[str], shape: TinyShape | None = None, seed: int = 0) -> dict[str, int]:
-    """Write a randomly initialised Qwen3 model and its tokenizer to ``out``; returns its parameter and token counts."""
-    import torch
-    from transformers import Qwen3Config, Qwen3ForCausalLM
+def model_config(shape: TinyShape, vocabulary: int) -> PretrainedConfig:
+    """The configuration of a Qwen3 model for a tokenizer of ``vocabulary`` tokens."""
+    from transformers import Qwen3Config
 
-    shape = shape or TinyShape()
-    tokenizer = train_tokenizer(texts, shape.vocab_size)
-    config = Qwen3Config(
-        vocab_size=-(-len(tokenizer) // 64) * 64,  # a multiple of 64 keeps matrix products aligned
+    return Qwen3Config(
+        vocab_size=-(-max(vocabulary, shape.embeddings) // 64) * 64,  # a multiple of 64 keeps matrix products aligned
         hidden_size=shape.hidden_size,
         num_hidden_layers=shape.layers,
         num_attention_heads=shape.heads,
         num_key_value_heads=shape.kv_heads,
-        head_dim=shape.hidden_size // shape.heads,
+        head_dim=shape.head_size or shape.hidden_size // shape.heads,
         intermediate_size=shape.intermediate_size,
         max_position_embeddings=shape.max_positions,
         tie_word_embeddings=shape.tied,
-        eos_token_id=tokenizer.eos_token_id,
-        pad_token_id=tokenizer.pad_token_id,
         bos_token_id=None,
         # 1 / sqrt(hidden), as suits small matrices: with the usual 0.02 looking things up in the prompt is learned late
         initializer_range=shape.hidden_size**-0.5,
     )
+
+
+def make_tiny_model(out: Path, texts: Iterable[str], shape: TinyShape | None = None, seed: int = 0) -> dict[str, int]:
+    """Write a randomly initialised Qwen3 model and its tokenizer to ``out``; returns its parameter and token counts."""
+    import torch
+    from transformers import Qwen3ForCausalLM
+
+    shape = shape or TinyShape()
+    tokenizer = train_tokenizer(texts, shape.vocab_size)
+    config = model_config(shape, len(tokenizer))
+    config.eos_token_id, config.pad_token_id = tokenizer.eos_token_id, tokenizer.pad_token_id
     torch.manual_seed(seed)
     model = Qwen3ForCausalLM(config)
     model.generation_config.eos_token_id = tokenizer.eos_token_id
