@@ -2,10 +2,10 @@
 
     python benchmarks/rollout.py [--model tiny] [--device cpu] [--prompts 32] [--rollouts 16] [--json FILE]
 
-Random weights, random prompts, responses that nearly always reach the limit (an untrained model seldom samples the end),
-seeded sampling with log-probabilities. The actor is a process of its own behind Ray, the other side another process; they
-take turns, and the one that waits uses no CPU. Reported: response tokens a second of both, the ratio and its spread, and
-the prefix-cache hits of the actor.
+Random weights, random prompts, responses that nearly always reach the limit (an untrained model seldom samples the
+end), seeded sampling with log-probabilities. The actor is a process of its own behind Ray, the other side another
+process; they take turns, and the one that waits uses no CPU. Reported: response tokens a second of both, the ratio and
+its spread, and the prefix-cache hits of the actor.
 """
 
 from __future__ import annotations

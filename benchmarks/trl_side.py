@@ -27,7 +27,7 @@ def main() -> None:
     answers = os.fdopen(os.dup(1), "w", buffering=1)
     os.dup2(2, 1)  # what the libraries print goes to the log
     on_cpu = job["device"] == "cpu"
-    os.environ.update(VLLM if job["vllm"] and on_cpu else {}, OMP_NUM_THREADS=str(job["threads"]))
+    os.environ.update(VLLM if job["generation"] == "vllm" and on_cpu else {}, OMP_NUM_THREADS=str(job["threads"]))
     if on_cpu:
         os.environ["ACCELERATE_USE_CPU"] = "true"
     import torch
@@ -134,7 +134,8 @@ def make_trainer(job: dict[str, Any], answers) -> Any:
         epsilon_high=config.learner.clip_high,
         loss_type="dapo",
         temperature=1.0,
-        use_vllm=job["vllm"],
+        use_vllm=job["generation"] == "vllm",
+        use_transformers_continuous_batching=job["generation"] == "continuous",
         vllm_mode="colocate",
         vllm_max_model_length=config.task.max_prompt_tokens + config.task.max_response_tokens,
         vllm_gpu_memory_utilization=config.rollout.gpu_memory_utilization,
