@@ -13,6 +13,12 @@ from agrl.config.check import check
 from agrl.config.schema import Config
 from agrl.errors import ConfigError
 
+TAIL_CUTS = ("top_p", "top_k", "min_p", "repetition_penalty", "presence_penalty", "frequency_penalty")
+BIASED = (
+    ": rollouts are sampled from the policy's whole distribution, because log-probabilities of a cut or penalised one "
+    "would bias every ratio; rollout.temperature is taken into account"
+)
+
 
 def conf_folder() -> Path:
     """The folder of the shipped configuration groups and rule books."""
@@ -56,7 +62,10 @@ def resumed_config(run: Path, overrides: list[str] | None = None) -> Config:
 def typed(composed: DictConfig) -> Config:
     """Merge into the schema and check. Raises ConfigError naming the key."""
     try:
-        merged = OmegaConf.merge(OmegaConf.structured(Config), composed)
+        plain = OmegaConf.create(
+            OmegaConf.to_container(composed)
+        )  # without types: `+key=value` has put keys among them
+        merged = OmegaConf.merge(OmegaConf.structured(Config), plain)
         config = cast(Config, OmegaConf.to_object(merged))
     except OmegaConfBaseException as error:
         raise ConfigError(_explain(error), hint=_where_to_look()) from error
@@ -78,7 +87,8 @@ def _explain(error: Exception) -> str:
         return f"{cause.full_key} is missing: give {cause.full_key}=VALUE, or an experiment that sets it"
     if isinstance(cause, OmegaConfBaseException) and cause.full_key:
         if isinstance(cause, ConfigKeyError | ConfigAttributeError):
-            return f"unknown configuration key {cause.full_key!r}"
+            reason = BIASED if cause.full_key.rpartition(".")[2] in TAIL_CUTS else ""
+            return f"unknown configuration key {cause.full_key!r}{reason}"
         return f"{cause.full_key}: {_first_line(cause)}"
     return _first_line(error)
 

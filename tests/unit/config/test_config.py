@@ -56,6 +56,8 @@ def test_the_default_loss_is_dapo_as_the_schema_has_it():
     ("overrides", "named"),
     [
         (["trainer.stepz=3"], "trainer.stepz"),
+        (["+trainer.stepz=3"], "trainer.stepz"),
+        (["+rollout.top_p=0.9"], "rollout.top_p': rollouts are sampled from the policy's whole distribution"),
         (["trainer.steps=many"], "trainer.steps"),
         (["trainer.steps=0"], "trainer.steps"),
         (["reward.mode=magic"], "reward.mode"),
@@ -90,6 +92,11 @@ def test_what_cannot_work_is_refused_by_name(overrides, named):
     with pytest.raises(ConfigError, match=named.replace(".", r"\.")) as refused:
         load_config(overrides if overrides[0].startswith("experiment") else [*TINY, *overrides])
     assert "Traceback" not in str(refused.value)
+
+
+def test_entries_can_be_added_to_a_mapping():
+    config = load_config([*TINY, "+data.evaluation.mine=mine.parquet"])
+    assert config.data.evaluation["mine"] == "mine.parquet" and "balanced" in config.data.evaluation
 
 
 def test_the_kl_stands_in_the_loss_or_in_the_reward():
