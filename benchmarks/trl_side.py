@@ -27,12 +27,13 @@ def main() -> None:
     answers = os.fdopen(os.dup(1), "w", buffering=1)
     os.dup2(2, 1)  # what the libraries print goes to the log
     on_cpu = job["device"] == "cpu"
-    os.environ.update(VLLM if job["generation"] == "vllm" and on_cpu else {}, OMP_NUM_THREADS=str(job["threads"]))
+    threads = max(1, job["threads"] // job["processes"])
+    os.environ.update(VLLM if job["generation"] == "vllm" and on_cpu else {}, OMP_NUM_THREADS=str(threads))
     if on_cpu:
         os.environ["ACCELERATE_USE_CPU"] = "true"
     import torch
 
-    torch.set_num_threads(job["threads"])
+    torch.set_num_threads(threads)
     trainer = make_trainer(job, answers)
     trainer.train()
 
@@ -98,10 +99,9 @@ def make_trainer(job: dict[str, Any], answers) -> Any:
 
         def on_step_begin(self, args, state, control, **_):
             if self.left == 0:
-                word = sys.stdin.readline()
-                if not word:
+                self.left = steps_asked_for()
+                if not self.left:
                     os._exit(0)
-                self.left = int(word)
             trainer.seconds, trainer.rewards = {}, []
             self.begin = time.perf_counter()
 
@@ -109,7 +109,8 @@ def make_trainer(job: dict[str, Any], answers) -> Any:
             self.left -= 1
             seconds = time.perf_counter() - self.begin
             row = {"seconds": seconds, "phases": trainer.seconds, "reward": trainer.rewards[-1]}
-            answers.write(json.dumps(row) + "\n")
+            if state.is_world_process_zero:
+                answers.write(json.dumps(row) + "\n")
 
     batch = job["prompts"] * job["rollouts"]
     micro = job["micro_batch"]
@@ -118,8 +119,9 @@ def make_trainer(job: dict[str, Any], answers) -> Any:
         use_cpu=job["device"] == "cpu",
         bf16=job["device"] == "cuda",
         per_device_train_batch_size=micro,
-        gradient_accumulation_steps=batch // micro,
-        steps_per_generation=batch // micro,
+        gradient_accumulation_steps=batch // micro // job["processes"],
+        steps_per_generation=batch // micro // job["processes"],
+        ddp_backend="gloo" if job["device"] == "cpu" else "nccl",
         num_generations=job["rollouts"],
         max_completion_length=job["response"],
         max_steps=10_000,
@@ -150,8 +152,20 @@ def make_trainer(job: dict[str, Any], answers) -> Any:
     trainer = Timed(config.model.path, reward, args, Dataset.from_list(rows), processing_class=tokenizer)
     trainer.seconds, trainer.rewards = {}, []
     trainer.add_callback(Pace())
-    answers.write(json.dumps({"ready": True}) + "\n")
+    if trainer.is_world_process_zero():
+        answers.write(json.dumps({"ready": True}) + "\n")
     return trainer
+
+
+def steps_asked_for() -> int:
+    """The next number on the first process's standard input, 0 at its end; the other processes wait for it."""
+    import torch.distributed as dist
+
+    among_others = dist.is_available() and dist.is_initialized()
+    word = [sys.stdin.readline() if not among_others or dist.get_rank() == 0 else ""]
+    if among_others:
+        dist.broadcast_object_list(word)
+    return int(word[0] or 0)
 
 
 if __name__ == "__main__":

@@ -11,7 +11,7 @@ same prompts has taught the form of an answer: so rewards differ within a group 
 
 The loss is DAPO's (token mean, no KL), one optimizer step a batch. TRL can generate with vLLM in its own process, with
 transformers' continuous batching, or with transformers' plain generation; ``--trl auto`` tries each and takes the one
-with the fastest step.
+with the fastest step, in one process with all threads or in a process a thread (data parallel).
 """
 
 from __future__ import annotations
@@ -149,7 +149,9 @@ class Side:
 
     def __init__(self, script: str, job: dict[str, Any], log: Path) -> None:
         self.log = log
-        command = [sys.executable, str(HERE / script), json.dumps(job)]
+        several = ["-m", "torch.distributed.run", "--standalone", f"--nproc-per-node={job['processes']}"]
+        launcher = several if job["processes"] > 1 else []
+        command = [sys.executable, *launcher, str(HERE / script), json.dumps(job)]
         pipes = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE, "stderr": log.open("w")}
         self.process = subprocess.Popen(command, text=True, bufsize=1, cwd=HERE.parent, **pipes)
         self.peak, self.rows = 0, []
@@ -165,10 +167,13 @@ class Side:
 
     def close(self) -> None:
         self.process.stdin.close()
-        try:
-            self.process.wait(60)
-        except subprocess.TimeoutExpired:
-            self.process.kill()
+        for end in (lambda: None, self.process.terminate, self.process.kill):
+            end()
+            try:
+                self.process.wait(30)
+                return
+            except subprocess.TimeoutExpired:
+                continue
 
     def _answer(self) -> dict[str, Any]:
         line = self.process.stdout.readline()
@@ -209,7 +214,7 @@ def compare(name: str, work: Workload, args: argparse.Namespace, folder: Path) -
         "micro_batch": max(n for n in range(1, limit + 1) if batch % n == 0),
     }
     trl, generation = start_trl(job, folder, args.trl)
-    ours = Side("agrl_side.py", job, folder / "agrl.log")
+    ours = Side("agrl_side.py", job | {"processes": 1}, folder / "agrl.log")
     sides = {"trl": trl, "agrl": ours}
     try:
         for side in sides.values():
@@ -237,23 +242,32 @@ def compare(name: str, work: Workload, args: argparse.Namespace, folder: Path) -
 
 
 def start_trl(job: dict[str, Any], folder: Path, how: str) -> tuple[Side, str]:
-    """TRL with the way to generate that is asked for, or with the one that makes the fastest step of those that run."""
-    running: dict[str, tuple[float, Side]] = {}
-    for generation in GENERATION if how == "auto" else (how,):
+    """TRL as it is asked for, or in the way that makes the fastest step of those that run, each tried for one step.
+
+    A way: how it generates, and in how many data-parallel processes, which share the threads.
+    """
+    ways = [(generation, processes) for generation in GENERATION for processes in sorted({1, job["threads"]})]
+    ways = [way for way in ways if how in ("auto", way[0]) and (job["device"] == "cpu" or way[1] == 1)]
+    best: tuple[float, Side, str] | None = None
+    for generation, processes in ways:
+        name = f"{generation} generation, {processes} process{'es' * (processes > 1)}"
+        log = folder / f"trl-{generation}-{processes}.log"
         try:
-            side = Side("trl_side.py", job | {"generation": generation}, folder / f"trl-{generation}.log")
-            running[generation] = side.steps(1)[0]["seconds"], side
-            print(f"  TRL generating with {generation}: first step {running[generation][0]:.1f} s", flush=True)
+            side = Side("trl_side.py", job | {"generation": generation, "processes": processes}, log)
+            side.steps(1)  # warms up
+            seconds = side.steps(1)[0]["seconds"]
         except RuntimeError as error:
-            if how != "auto":
-                raise
             reason = [line for line in str(error).splitlines() if line.strip()][-1]
-            print(f"  TRL does not run with {generation} generation here: {reason}", flush=True)
-    best = min(running, key=lambda generation: running[generation][0])
-    for generation, (_, side) in running.items():
-        if generation != best:
+            print(f"  TRL with {name} does not run here: {reason}", flush=True)
+            continue
+        print(f"  TRL with {name}: {seconds:.1f} s a step", flush=True)
+        if best is None or seconds < best[0]:
+            best, side = (seconds, side, name), best and best[1]
+        if side is not None:
             side.close()
-    return running[best][1], best
+    if best is None:
+        raise RuntimeError(f"TRL does not run here; its logs are in {folder}")
+    return best[1:]
 
 
 def about(side: Side, seconds: list[float], warmup: int) -> dict[str, Any]:
