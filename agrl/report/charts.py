@@ -167,6 +167,29 @@ SYNC = (
 )
 
 
+THROUGHPUT = (
+    Spec(
+        "Throughput",
+        "tokens a second",
+        "Useful over computed: what sharing prompts saves. Useful counts every sequence with a prompt of its own.",
+        {
+            "rollout/tokens_per_s": "sampled",
+            "learner/computed_tokens_per_s": "learner, computed",
+            "learner/useful_tokens_per_s": "learner, useful",
+        },
+        positive=True,
+        log=True,
+    ),
+    Spec(
+        "Use of the hardware",
+        "share",
+        "Prompt tokens that the engines had in their cache; the learner's operations against a large matrix product.",
+        {"rollout/prefix_cache_hits": "prefix-cache hits", "learner/flop_utilisation": "learner's FLOP utilisation"},
+        SHARE,
+    ),
+)
+
+
 def draw(run: RunData, specs: tuple[Spec, ...], phase: str = "rl") -> list[Chart]:
     """The charts of ``specs`` for which the run has measurements."""
     return [chart for spec in specs if (chart := _draw(run, spec, phase)) is not None]

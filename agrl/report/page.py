@@ -116,5 +116,5 @@ def _times(run: RunData) -> dict[str, Any]:
         "phases": [(name, seconds, seconds / total if total else 0.0) for name, seconds in ordered],
         "total": total,
         "rate": tokens / rollout if rollout and tokens else None,
-        "charts": list(charts.step_time(run)),
+        "charts": [*charts.step_time(run), *charts.draw(run, charts.THROUGHPUT)],
     }

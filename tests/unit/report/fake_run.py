@@ -17,6 +17,7 @@ from agrl.report.recorder import Recorder, sample_row
 SEGMENTS = ("plain", "attribute", "negation", "alternative", "numeric", "knowledge", "accessory")
 COMPONENTS = ("format", "category", "attributes", "consistency", "tier")
 PHASES = {"sample": 0.02, "rollout": 0.55, "score": 0.06, "guide": 0.12, "learn": 0.36, "broadcast": 0.05}
+PHASES |= {"overhead": 0.02}
 
 
 def make_run(path: Path, steps: int = 40, seed: int = 0, evaluations: bool = True) -> Path:
@@ -86,6 +87,11 @@ def metrics(step: int, steps: int, generator: np.random.Generator) -> dict[str, 
         "response/cut_off": noisy(0.002, 0.002),
         "tokens/response": 256 * 31,
         "tokens/prompt": 32 * 60,
+        "rollout/tokens_per_s": 9000 * generator.uniform(0.9, 1.1),
+        "rollout/prefix_cache_hits": 0.71,
+        "learner/computed_tokens_per_s": 21000 * generator.uniform(0.9, 1.1),
+        "learner/useful_tokens_per_s": 64000 * generator.uniform(0.9, 1.1),
+        "learner/flop_utilisation": noisy(0.3, 0.02),
         "actors/rollout_restarts": int(step > 25),
         "actors/reward_restarts": 0,
         **{f"time/{name}": seconds * generator.uniform(0.8, 1.3) for name, seconds in PHASES.items()},
