@@ -41,7 +41,8 @@ def test_the_page_fetches_nothing(page):
 @pytest.mark.parametrize(
     "part",
     ["Held-out macro-F1", "Reward components", "Decisions", "drop: zero variance", "Group health", "Weight sync",
-     "Rollout against learner", "balanced, before", "balanced, after", "by segment", "Trajectories", "Time of a step", "Throughput", "Use of the hardware",
+     "Rollout against learner", "balanced, before", "balanced, after", "by segment", "Trajectories", "Time of a step",
+     "Throughput", "Use of the hardware",
      "4 Excellent", "Configuration", "Rule book", "trained as transfer", "no gold verdict", "Hint level that solved"],
 )  # fmt: skip
 def test_the_page_shows(page, part):
