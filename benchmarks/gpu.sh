@@ -1,11 +1,12 @@
 #!/usr/bin/env bash
-# The benchmarks on one GPU in bfloat16, with Qwen3's 0.6B and 1.7B shapes and random weights; JSON files into OUT.
+# The checks and benchmarks on one GPU in bfloat16, with Qwen3's 0.6B and 1.7B shapes and random weights; JSON files into OUT.
 #   benchmarks/gpu.sh [OUT]        needs an environment with the extras gpu and dev
 set -euo pipefail
 cd "$(dirname "$0")/.."
 OUT=${1:-benchmarks/gpu}
 mkdir -p "$OUT"
 nvidia-smi --query-gpu=name,memory.total,driver_version --format=csv | tee "$OUT/device.csv"
+pytest tests/gpu
 for model in qwen3-0.6b qwen3-1.7b; do
     on_gpu=(--device cuda --model "$model")
     echo "== $model: learner"
