@@ -90,6 +90,7 @@ def draw_sequences(sizes, seed, shuffle):
     return found
 
 
+@pytest.mark.filterwarnings("ignore:flex_attention called without torch.compile")
 @settings(max_examples=20)
 @given(sizes=groups, seed=st.integers(0, 99), shuffle=st.booleans())
 def test_flex_attention_gives_the_same_log_probabilities(flex_models, sizes, seed, shuffle):
@@ -165,6 +166,36 @@ def test_loss_and_gradient_equal_one_sequence_at_a_time(
     (expected_loss, expected), (found_loss, found) = results
     assert found_loss == pytest.approx(expected_loss, rel=1e-5, abs=1e-6)
     assert (found - expected).norm() <= 1e-5 * expected.norm() + 1e-7
+
+
+class Training(PlainEngine):
+    """With an optimizer that does step."""
+
+    def __init__(self, lm) -> None:
+        super().__init__(lm)
+        self.optimizer = torch.optim.AdamW(self.policy.parameters(), lr=1e-3)
+
+    def step(self, lr):
+        self.optimizer.step()
+        return super().step(lr)
+
+
+def test_training_curves_coincide():
+    """Forty updates on fresh batches, one way padded and one way shared, each with an Adam state of its own."""
+    config, changes = ARCHITECTURES["qwen3"]
+    curves = []
+    for shared in (False, True):
+        lm = make_model(config, **changes).train()
+        assert not shared or share_prompts(lm) == ""
+        model, losses = Model(Training(lm), Work(ModelCost.of(lm)), shared=shared), []
+        for step in range(40):
+            sequences = draw_sequences([(9, [4, 7, 5]), (3, [6, 2]), (12, [8])], step, shuffle=False)
+            plan = plan_minibatches(sequences, 2, 1, 60, "token", 9, shared)
+            losses.append(train_policy(model, sequences, plan, LossSettings(), 1.0, 1e-3, 0, None).total["loss"])
+        curves.append(losses)
+    padded, shared = map(np.array, curves)
+    assert np.ptp(padded) > 0.1, "there is something to compare"
+    np.testing.assert_allclose(shared, padded, rtol=1e-3, atol=1e-4)
 
 
 def test_responses_do_not_see_one_another(models):
