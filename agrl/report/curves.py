@@ -127,7 +127,7 @@ def spread_png(
             axes.set_ylabel(ylabel)
         figure.get_layout_engine().set(wspace=0.06)
         all_axes[0].set_title(title, loc="left", fontsize=10, fontweight="bold")
-        figure.legend(*all_axes[0].get_legend_handles_labels(), loc="outside upper left", ncols=4)
+        _legend_above(figure, all_axes[0])
         figure.supxlabel(spread_caption(band), x=0.01, ha="left", fontsize=8.5)
         _png(figure, path)
 
@@ -147,7 +147,7 @@ def dots_png(path: Path, rows: Mapping[str, Mapping[str, Sequence[float]]], xlab
         _draw_dots(axes, rows)
         axes.set_xlabel(xlabel)
         if any(len(groups) > 1 for groups in rows.values()):
-            figure.legend(*axes.get_legend_handles_labels(), loc="outside upper left", ncols=5)
+            _legend_above(figure, axes)
         _png(figure, path)
 
 
@@ -224,6 +224,16 @@ def _draw_dots(axes: Axes, rows: Mapping[str, Mapping[str, Sequence[float]]]) ->
     axes.grid(False, axis="y")
     axes.grid(True, axis="x")
     axes.xaxis.set_major_locator(MaxNLocator(6, steps=[1, 2, 5, 10]))
+
+
+def _legend_above(figure: Figure, axes: Axes) -> None:
+    """The names over the figure, in as many columns as its width has room for."""
+    handles, labels = axes.get_legend_handles_labels()
+    for columns in range(min(5, len(labels)), 0, -1):
+        legend = figure.legend(handles, labels, loc="outside upper left", ncols=columns)
+        if columns == 1 or legend.get_window_extent().width <= figure.bbox.width:
+            return
+        legend.remove()
 
 
 def _aired(ylim: tuple[float, float]) -> tuple[float, float]:
