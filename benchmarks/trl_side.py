@@ -121,7 +121,7 @@ def make_trainer(job: dict[str, Any], answers) -> Any:
         per_device_train_batch_size=micro,
         gradient_accumulation_steps=batch // micro // job["processes"],
         steps_per_generation=batch // micro // job["processes"],
-        ddp_backend="gloo" if job["device"] == "cpu" else "nccl",
+        ddp_backend="gloo" if job["processes"] > 1 and job["device"] == "cpu" else None,
         num_generations=job["rollouts"],
         max_completion_length=job["response"],
         max_steps=10_000,
