@@ -51,8 +51,9 @@ class StepSums:
 
 @dataclass
 class Model:
-    """The engine of rank ``rank`` of ``world``, and what passes through it; ``reference``: the start
-    model, where one is needed.
+    """The engine of rank ``rank`` of ``world``, and what passes through it.
+
+    ``reference``: the start model, where one is needed.
 
     ``shared``: sequences are packed and share their prompts, which the models must have been prepared for.
     """

@@ -62,9 +62,8 @@ def resumed_config(run: Path, overrides: list[str] | None = None) -> Config:
 def typed(composed: DictConfig) -> Config:
     """Merge into the schema and check. Raises ConfigError naming the key."""
     try:
-        plain = OmegaConf.create(
-            OmegaConf.to_container(composed)
-        )  # without types: `+key=value` has put keys among them
+        # without types: `+key=value` has put keys among them that the schema does not know
+        plain = OmegaConf.create(OmegaConf.to_container(composed))
         merged = OmegaConf.merge(OmegaConf.structured(Config), plain)
         config = cast(Config, OmegaConf.to_object(merged))
     except OmegaConfBaseException as error:
