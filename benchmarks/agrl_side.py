@@ -45,10 +45,16 @@ def main() -> None:
             phases = {name: metrics[f"time/{name}"] for name in WORK if f"time/{name}" in metrics}
             row = {"seconds": metrics["time/step"], "phases": phases, "reward": metrics["reward/total_mean"]}
             trained = 1 - metrics["decisions/drop"] / metrics["rollout/generated_groups"]
-            figures = {name: metrics[name] for name in FIGURES if name in metrics}
+            figures = {name: metrics[name] for name in FIGURES if name in metrics} | {"bound_seconds": bound(metrics)}
             answers.write(json.dumps(row | {"trained_groups": trained, "figures": figures}) + "\n")
             step += 1
     services.close()
+
+
+def bound(metrics: dict[str, float]) -> float:
+    """Seconds of a step that only generated, and learned at the speed of the device's matrix products."""
+    ideal = metrics.get("learner/seconds", 0.0) * metrics.get("learner/flop_utilisation", 0.0)
+    return metrics["rollout/engine_seconds"] + ideal
 
 
 if __name__ == "__main__":

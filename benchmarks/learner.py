@@ -123,7 +123,6 @@ def main() -> None:
     parser.add_argument("--model", choices=SHAPES, default="tiny")
     parser.add_argument("--device", choices=("cpu", "cuda"), default="cpu")
     parser.add_argument("--dtype", choices=("float32", "bfloat16"), default="float32")
-    parser.add_argument("--attention", choices=("sdpa", "flex"), help="default: flex on a GPU")
     parser.add_argument("--threads", type=int, default=1)
     parser.add_argument("--repeats", type=int, default=7)
     parser.add_argument("--tokens", type=int, default=8192, help="unshared tokens of a step, about")
@@ -136,9 +135,8 @@ def main() -> None:
     config = model_config(SHAPES[args.model], VOCABULARY)
     lm = AutoModelForCausalLM.from_config(config, dtype=getattr(torch, args.dtype), attn_implementation="sdpa")
     lm.to(args.device).train()
-    args.attention = args.attention or ("flex" if args.device == "cuda" else "sdpa")
-    assert not share_prompts(lm, flex=args.attention == "flex")
-    print(f"{lm.num_parameters() / 1e6:,.1f} million parameters, {args.attention} attention on {args.device}")
+    assert not share_prompts(lm, flex=args.device == "cuda")
+    print(f"{lm.num_parameters() / 1e6:,.1f} million parameters, on {args.device}")
     print("prompt  G  response   times faster (quartiles)   padded s  shared s   tokens padded, shared   FLOP use")
     results = []
     for shape in product(*(QUICK if args.quick else GRID).values()):

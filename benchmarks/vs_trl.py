@@ -11,7 +11,8 @@ same prompts has taught the form of an answer: so rewards differ within a group 
 
 The loss is DAPO's (token mean, no KL), one optimizer step a batch. TRL can generate with vLLM in its own process, with
 transformers' continuous batching, or with transformers' plain generation; ``--trl auto`` tries each and takes the one
-with the fastest step, in one process with all threads or in a process a thread (data parallel).
+with the fastest step, in one process with all threads or in a process a thread (data parallel), with large
+micro-batches or with such as fit a CPU's caches.
 """
 
 from __future__ import annotations
@@ -26,7 +27,8 @@ import sys
 import tempfile
 import threading
 import time
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
+from itertools import product
 from pathlib import Path
 from typing import Any
 
@@ -34,114 +36,11 @@ sys.path[0] = str(Path(__file__).parents[1])  # not this folder, whose learner.p
 
 import psutil
 
-from agrl.config.compose import load_config
-from agrl.data.catalogue.build import make_catalogue
-from agrl.data.catalogue.spec import CatalogueSpec
-from agrl.data.files import read_examples, write_examples
-from agrl.driver.prompts import PromptEncoder
-from agrl.driver.sft import supervised
-from agrl.driver.tiny_model import tiny_model
-from agrl.models.tokens import load_tokenizer
-from agrl.relevance.records import Example
-from agrl.relevance.rulebook import load_rulebook
-from agrl.report.terminal import close_terminal, open_terminal
 from benchmarks.shapes import SHAPES
+from benchmarks.workloads import WORKLOADS, Workload, make_world
 
 HERE = Path(__file__).parent
-FILLER = "box"  # a word of the catalogue: one token
 GENERATION = ("vllm", "continuous", "transformers")  # TRL's three: vLLM in its process, and transformers' two
-
-
-@dataclass(frozen=True)
-class Workload:
-    """``prompt`` tokens exactly, ``response`` tokens at most, ``prompts`` a step with ``rollouts`` each."""
-
-    prompt: int
-    rollouts: int
-    response: int
-    prompts: int
-
-
-WORKLOADS = {
-    "relevance": Workload(384, 16, 64, 16),
-    "short": Workload(64, 8, 64, 32),
-    "long": Workload(768, 16, 96, 8),
-}
-
-
-ON_GPU = [  # both services on one GPU, taking turns
-    "model.dtype=bfloat16",
-    "rollout.gpus_per_actor=0.5",
-    "rollout.gpu_memory_utilization=0.4",
-    "learner.gpus_per_rank=0.5",
-    "learner.micro_batch_tokens=32768",
-    "sync.max_mean_gap=0.05",
-]
-
-
-def make_world(folder: Path, work: Workload, args: argparse.Namespace) -> list[str]:
-    """Data whose prompts have exactly the length asked for, and a start; returns the overrides of the RL run."""
-    make_catalogue(folder / "made", CatalogueSpec(seed_rows=1500, pool_rows=800, balanced_rows=16, wild_rows=16))
-    data = {name: folder / f"{name}.parquet" for name in ("seed", "train", "balanced")}
-    tiny_model(folder / "model", folder / "made" / "seed.parquet", "relevance", "brief", SHAPES[args.model])
-    overrides = [
-        "experiment=agrl_tiny",
-        f"run={folder / 'sft'}",
-        f"model.path={folder / 'model'}",
-        f"data.seed={data['seed']}",
-        f"data.train={data['train']}",
-        f"data.evaluation={{balanced: {data['balanced']}, wild: {data['balanced']}}}",
-        f"task.max_prompt_tokens={work.prompt}",
-        f"task.max_response_tokens={work.response}",
-        "learner.micro_batch_tokens=8192",
-        f"learner.threads={args.threads}",
-        f"rollout.threads={args.threads}",
-        f"sft.steps={args.sft_steps}",
-        f"sft.lr={3e-3 if args.model == 'tiny' else 3e-4}",
-        "sft.hints=false",
-        "sft.batch_size=16",
-        *(ON_GPU if args.device == "cuda" else []),
-    ]
-    config = load_config(overrides)
-    encoder = PromptEncoder(load_rulebook("relevance"), load_tokenizer(config.model.path), config.task)
-    for name, path in data.items():
-        rows = [e for e in read_examples(folder / "made" / f"{name}.parquet") if not e.hint_level]
-        write_examples(path, [filled(encoder, e, work.prompt) for e in rows if fits(encoder, e, work.prompt)])
-    supervised(config, open_terminal(folder / "world.log"))
-    close_terminal()
-    return [
-        *overrides,
-        f"model.path={folder / 'sft' / 'model'}",
-        "algorithm=grpo_rrs",
-        "loss=dapo",
-        "learner.optimizer_steps_per_batch=1",
-        "learner.kl_coef=0",
-        "learner.schedule=constant",
-        f"learner.lr={3e-4 if args.model == 'tiny' else 1e-5}",
-        "replay.sampling=uniform",
-        "reward.mode=rules",
-        f"trainer.prompts_per_step={work.prompts}",
-        f"trainer.rollouts_per_prompt={work.rollouts}",
-        "trainer.steps=10000",
-    ]
-
-
-def fits(encoder: PromptEncoder, example: Example, length: int) -> bool:
-    return len(encoder.prompt(filler(example, 1))) <= length
-
-
-def filled(encoder: PromptEncoder, example: Example, length: int) -> Example:
-    """The example with a description that makes its prompt exactly ``length`` tokens long."""
-    missing = length - len(encoder.prompt(filler(example, 1)))
-    found = filler(example, 1 + missing)
-    actual = len(encoder.prompt(found))
-    assert actual == length, f"{actual} tokens instead of {length}: the filler is not one token"
-    return replace(found, id=example.id)
-
-
-def filler(example: Example, words: int) -> Example:
-    text = " ".join([FILLER] * words)
-    return replace(example, id=f"{example.id}+{words}", product=replace(example.product, text=text))
 
 
 class Side:
@@ -201,8 +100,6 @@ def _memory(process: psutil.Process) -> int:
 
 
 def compare(name: str, work: Workload, args: argparse.Namespace, folder: Path) -> dict[str, Any]:
-    limit = args.trl_micro_batch or max(1, (32768 if args.device == "cuda" else 8192) // (work.prompt + work.response))
-    batch = work.prompts * work.rollouts
     job = {
         "overrides": make_world(folder, work, args),
         "folder": str(folder),
@@ -211,9 +108,8 @@ def compare(name: str, work: Workload, args: argparse.Namespace, folder: Path) -
         "prompts": work.prompts,
         "rollouts": work.rollouts,
         "response": work.response,
-        "micro_batch": max(n for n in range(1, limit + 1) if batch % n == 0),
     }
-    trl, generation = start_trl(job, folder, args.trl)
+    trl, way = start_trl(job, folder, [way for way in ways(work, args) if args.trl in ("auto", way.generation)])
     ours = Side("agrl_side.py", job | {"processes": 1}, folder / "agrl.log")
     sides = {"trl": trl, "agrl": ours}
     try:
@@ -235,36 +131,56 @@ def compare(name: str, work: Workload, args: argparse.Namespace, folder: Path) -
         "workload": vars(work),
         "ratio": statistics.median(ratios),
         "ratio_spread": [min(ratios), max(ratios)],
-        "trl_generation": generation,
-        "trl_micro_batch": job["micro_batch"],
+        "trl_way": vars(way),
         **{which: about(side, seconds[which], args.warmup) for which, side in sides.items()},
     }
 
 
-def start_trl(job: dict[str, Any], folder: Path, how: str) -> tuple[Side, str]:
-    """TRL as it is asked for, or in the way that makes the fastest step of those that run, each tried for one step.
+@dataclass(frozen=True)
+class Way:
+    """TRL's: how it generates, in how many data-parallel processes, which share the threads, and how many sequences
+    it learns from at once."""
 
-    A way: how it generates, and in how many data-parallel processes, which share the threads.
-    """
-    ways = [(generation, processes) for generation in GENERATION for processes in sorted({1, job["threads"]})]
-    ways = [way for way in ways if how in ("auto", way[0]) and (job["device"] == "cpu" or way[1] == 1)]
-    best: tuple[float, Side, str] | None = None
-    for generation, processes in ways:
-        name = f"{generation} generation, {processes} process{'es' * (processes > 1)}"
-        log = folder / f"trl-{generation}-{processes}.log"
+    generation: str
+    processes: int
+    micro_batch: int
+
+    def __str__(self) -> str:
+        several = f"{self.processes} process{'es' * (self.processes > 1)}"
+        return f"{self.generation} generation, {several}, micro-batches of {self.micro_batch}"
+
+
+def ways(work: Workload, args: argparse.Namespace) -> list[Way]:
+    on_gpu, batch, length = args.device == "cuda", work.prompts * work.rollouts, work.prompt + work.response
+    processes = [1] if on_gpu else sorted({1, args.threads})
+    limits = {max(1, tokens // length) for tokens in ((32768,) if on_gpu else (8192, 2048))}
+    micro = [max(n for n in range(1, limit + 1) if batch % n == 0) for limit in sorted(limits, reverse=True)]
+    return [Way(*way) for way in product(GENERATION, processes, micro)]
+
+
+def start_trl(job: dict[str, Any], folder: Path, ways: list[Way]) -> tuple[Side, Way]:
+    """TRL in the way that makes the fastest step of those that run, each tried for one step."""
+    best: tuple[float, Side, Way] | None = None
+    failed: set[tuple[str, int]] = set()
+    for way in ways:
+        if (way.generation, way.processes) in failed:
+            continue
+        log = folder / f"trl-{way.generation}-{way.processes}-{way.micro_batch}.log"
         try:
-            side = Side("trl_side.py", job | {"generation": generation, "processes": processes}, log)
+            side = Side("trl_side.py", job | vars(way), log)
             side.steps(1)  # warms up
             seconds = side.steps(1)[0]["seconds"]
         except RuntimeError as error:
             reason = [line for line in str(error).splitlines() if line.strip()][-1]
-            print(f"  TRL with {name} does not run here: {reason}", flush=True)
+            print(f"  TRL with {way} does not run here: {reason}", flush=True)
+            failed.add((way.generation, way.processes))
             continue
-        print(f"  TRL with {name}: {seconds:.1f} s a step", flush=True)
+        print(f"  TRL with {way}: {seconds:.1f} s a step", flush=True)
+        slower: Side | None = side
         if best is None or seconds < best[0]:
-            best, side = (seconds, side, name), best and best[1]
-        if side is not None:
-            side.close()
+            best, slower = (seconds, side, way), best and best[1]
+        if slower is not None:
+            slower.close()
     if best is None:
         raise RuntimeError(f"TRL does not run here; its logs are in {folder}")
     return best[1:]
@@ -298,7 +214,7 @@ def sentence(name: str, r: dict[str, Any]) -> str:
     return (
         f"{name}: AGRL {r['ratio']:.1f} times faster a step ({low:.1f} to {high:.1f}), "
         f"{r['agrl']['seconds_per_step']:.1f} s against {r['trl']['seconds_per_step']:.1f} s of TRL with "
-        f"{r['trl_generation']}; overhead {r['agrl']['overhead_fraction']:.1%}; memory "
+        f"{Way(**r['trl_way'])}; overhead {r['agrl']['overhead_fraction']:.1%}; memory "
         f"{r['agrl']['peak_rss_mib']:,.0f} against {r['trl']['peak_rss_mib']:,.0f} MiB; reward {rewards[1]} against "
         f"{rewards[0]}"
     )
@@ -315,7 +231,6 @@ def main() -> None:
     parser.add_argument("--device", choices=("cpu", "cuda"), default="cpu")
     parser.add_argument("--threads", type=int, default=len(os.sched_getaffinity(0)), help="of each side (%(default)s)")
     parser.add_argument("--trl", choices=("auto", *GENERATION), default="auto")
-    parser.add_argument("--trl-micro-batch", type=int, default=0, help="sequences (default: 8,192 tokens; GPU: 32,768)")
     parser.add_argument("--json", type=Path, metavar="FILE")
     args = parser.parse_args()
     found = {}

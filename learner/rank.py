@@ -13,7 +13,6 @@ from typing import Any
 import torch
 
 from agrl.algorithms.batch import Minibatch, TrainSequence
-from agrl.errors import ConfigError
 from agrl.models.build import load_model, save_model
 from agrl.models.logprobs import PolicyModel
 from agrl.models.probe import check_output_layer
@@ -47,7 +46,6 @@ class RankSettings:
     lora_alpha: float = 32.0
     seed: int = 0  # of the low-rank updates' first values
     shared: bool = True  # pack sequences, a prompt once for all that have it; padded where the model cannot
-    attention: str = "auto"  # of packed rows: "sdpa", "flex", or what suits the device
 
 
 @dataclass(frozen=True)
@@ -102,16 +100,10 @@ class LearnerRank:
         return loaded
 
     def _share_prompts(self, lm: torch.nn.Module) -> bool:
-        reason = share_prompts(lm, self._flex())
+        reason = share_prompts(lm, flex=torch.cuda.is_available())
         if reason:
             logging.warning("%s cannot share prompts, so batches are padded: %s", self.settings.model_path, reason)
         return not reason
-
-    def _flex(self) -> bool:
-        on_gpu = torch.cuda.is_available()
-        if self.settings.attention == "flex" and not on_gpu:
-            raise ConfigError("learner.attention=flex has no gradient on a CPU", hint="use learner.attention=auto")
-        return on_gpu and self.settings.attention != "sdpa"
 
     def _reference(self, engine: TrainingEngine, shared: bool) -> Reference:
         if self.settings.lora_rank:  # the start model is under the adapters

@@ -57,12 +57,6 @@ class Packing(str, Enum):
     padded = "padded"
 
 
-class Attention(str, Enum):
-    auto = "auto"
-    sdpa = "sdpa"
-    flex = "flex"
-
-
 class Importance(str, Enum):
     truncate = "truncate"
     mask = "mask"
@@ -173,7 +167,6 @@ class LearnerConfig:
     optimizer_steps_per_batch: int = 1  # minibatches of a step, an update each
     micro_batch_tokens: int = 16384  # tokens of one forward-backward pass; a shared prompt counts once, padding counts
     packing: Packing = Packing.shared  # one row, a prompt once for all its rollouts; padded: a row for each sequence
-    attention: Attention = Attention.auto  # of packed rows: FlexAttention on a GPU, SDPA on a CPU; or sdpa, or flex
     advantage: Advantage = Advantage.grpo  # grpo (mean and deviation), dr_grpo (mean) or rloo (mean of the others)
     ratio: Ratio = Ratio.token  # of new to old probability: each token's, or the sequence's geometric mean (GSPO)
     clip_low: float = 0.2  # ratios are clipped to [1 - clip_low, 1 + clip_high]

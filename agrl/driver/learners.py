@@ -79,7 +79,6 @@ class LearnerGroup:
             timeout_s=c.timeout_s,
             reference=c.kl_coef > 0,
             shared=c.packing == Packing.shared,
-            attention=c.attention.value,
         )
 
     def train_policy(self, sequences: list[TrainSequence], lr: float) -> dict[str, float]:

@@ -18,20 +18,25 @@ from agrl.models.block_mask import make_block_mask
 
 
 @dataclass(frozen=True)
-class Rows:
-    """A packed row taken apart for batched attention; all index tensors int64, into the row of N tokens.
+class Branches:
+    """The responses under shared prompts as a batch of R rows of T tokens, shorter ones filled up with token 0.
 
-    ``trunks`` [S, L]: a group's prompt, or a whole sequence that shares its prompt with none; causal attention.
-    ``branches`` [R, T]: the responses under shared prompts, which attend to ``keys`` [R, P + T], prompt and response,
-    where ``visible`` bool [R, 1, T, P + T]. Shorter ones are filled up with index 0. ``where`` [N]: the place of each
-    token of the row among the results, those of the trunks [S * L] before those of the branches [R * T].
+    ``index`` int64 [R, T], into the row of N tokens; ``filler`` bool [R, 1, T]; ``tokens`` int64 [n], those of all
+    responses, and ``places`` int64 [n] where they stand in the batch.
     """
 
-    trunks: torch.Tensor
-    branches: torch.Tensor
-    keys: torch.Tensor
-    visible: torch.Tensor
-    where: torch.Tensor
+    index: torch.Tensor
+    filler: torch.Tensor
+    tokens: torch.Tensor
+    places: torch.Tensor
+
+    def take(self, row: torch.Tensor) -> torch.Tensor:
+        """[N, H, D] -> [R, H, T, D]."""
+        return row.index_select(0, self.index.flatten()).unflatten(0, self.index.shape).transpose(1, 2)
+
+    def untake(self, batch: torch.Tensor) -> torch.Tensor:
+        """[R, H, T, D] -> those of ``tokens`` [n, H, D]."""
+        return batch.transpose(1, 2).flatten(0, 1).index_select(0, self.places)
 
 
 @dataclass(frozen=True)
@@ -51,9 +56,14 @@ class SharedPrompts:
         return replace(self, device=device)
 
     @cached_property
-    def rows(self) -> Rows:
-        """For batched calls of SDPA."""
-        return Rows(*(torch.from_numpy(array).to(self.device) for array in _rows(self)))
+    def branches(self) -> Branches:
+        """For batched calls."""
+        begin, length = self.branch_spans[:, :2].T[:, :, None]
+        columns = np.arange(length.max(initial=0))
+        real = columns < length
+        index = np.where(real, begin + columns, 0)
+        arrays = index, ~real[:, None], index[real], np.flatnonzero(real)
+        return Branches(*(torch.from_numpy(array).to(self.device) for array in arrays))
 
     @cached_property
     def block_mask(self) -> BlockMask:
@@ -133,27 +143,3 @@ def _owners(shared: SharedPrompts) -> tuple[np.ndarray, np.ndarray]:
     for number, (begin, length) in enumerate(shared.branch_spans[:, :2]):
         branch[begin : begin + length] = number + 1
     return group.cumsum(), branch
-
-
-def _rows(shared: SharedPrompts) -> tuple[np.ndarray, ...]:
-    """The fields of ``Rows``."""
-    own, prompt = np.hsplit(shared.branch_spans, 2)
-    trunk, trunk_real = _indices(shared.trunk_spans)
-    branch, branch_real = _indices(own)
-    before, before_real = _indices(prompt)
-    count, width = branch.shape
-    causal = np.broadcast_to(np.tri(width, dtype=bool), (count, width, width))
-    seen = np.broadcast_to(before_real[:, None], (count, width, before.shape[1]))
-    where = np.empty(shared.tokens, np.int64)
-    real = np.concatenate([trunk_real.ravel(), branch_real.ravel()])
-    where[np.concatenate([trunk.ravel(), branch.ravel()])[real]] = np.flatnonzero(real)
-    keys, visible = np.concatenate([before, branch], 1), np.concatenate([seen, causal], 2)[:, None]
-    return trunk, branch, keys, visible, where
-
-
-def _indices(spans: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """The indices of each span (begin, length) as a row filled up with 0, and which are real: [rows, longest] each."""
-    begin, length = spans.astype(np.int64).T[:, :, None]
-    columns = np.arange(length.max(initial=0))
-    real = columns < length
-    return np.where(real, begin + columns, 0), real

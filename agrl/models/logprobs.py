@@ -82,8 +82,33 @@ class LogprobHead(nn.Module):
         logits = linear(hidden, self.weight, self.bias).float()
         if temperature != 1.0:
             logits = logits / temperature
-        normaliser = logits.logsumexp(-1)
-        logprobs = logits.gather(-1, targets[:, None]).squeeze(-1) - normaliser
-        with torch.set_grad_enabled(entropy_gradient and torch.is_grad_enabled()):
-            entropy = normaliser - (logits.softmax(-1) * logits).sum(-1)
+        return TokenLogprobs.apply(logits, targets, entropy_gradient)
+
+
+class TokenLogprobs(torch.autograd.Function):
+    """``(logprobs, entropy)`` [tokens] of ``targets`` under ``logits`` [tokens, vocabulary].
+
+    Its gradient is written out, so that one tensor of that shape is kept and one made, where autograd would make five:
+    with l = log p, d l[t] / d logits = onehot(t) - p, and d entropy / d logits = -p (l + entropy).
+    """
+
+    @staticmethod
+    def forward(ctx, logits, targets, entropy_gradient):
+        logp = logits.log_softmax(-1)
+        p = logp.exp()
+        logprobs = logp.gather(-1, targets[:, None]).squeeze(-1)
+        entropy = -(p * logp if entropy_gradient else logp.mul_(p)).sum(-1)
+        ctx.save_for_backward(p, targets, *((logp, entropy) if entropy_gradient else ()))
+        if not entropy_gradient:
+            ctx.mark_non_differentiable(entropy)
         return logprobs, entropy
+
+    @staticmethod
+    def backward(ctx, of_logprobs, of_entropy):
+        p, targets, *about_entropy = ctx.saved_tensors
+        gradient = p * -of_logprobs[:, None]
+        gradient.scatter_add_(-1, targets[:, None], of_logprobs[:, None])
+        if about_entropy:
+            logp, entropy = about_entropy
+            gradient -= p * (logp + entropy[:, None]) * of_entropy[:, None]
+        return gradient, None, None

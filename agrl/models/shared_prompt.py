@@ -14,6 +14,7 @@ from torch.nn.attention.flex_attention import flex_attention
 from torch.nn.functional import scaled_dot_product_attention
 
 from agrl.errors import ModelError
+from agrl.models.group_attention import GroupAttention
 from agrl.models.layout import SharedPrompts, pack_batch, pad_batch
 from agrl.models.logprobs import FLEX_SHARED_PROMPTS, SHARED_PROMPTS
 from agrl.models.probe import gap, probe
@@ -37,20 +38,14 @@ def shared_prompt_attention(
 ) -> tuple[torch.Tensor, None]:
     """An attention function of transformers: ``query`` [B, H, N, D], ``key``, ``value`` [B, K, N, D] -> [B, N, H, D].
 
-    Without ``shared_prompts`` it is plain causal attention over the rows of a padded batch. Two batched calls of SDPA
-    serve all groups: gathering costs less than a call for each. Raises ModelError for attention that is more than a
-    softmax.
+    Without ``shared_prompts`` it is plain causal attention over the rows of a padded batch. Raises ModelError for
+    attention that is more than a softmax.
     """
     _refuse(module, dropout, kwargs)
     if shared_prompts is None:
-        return _attend(query, key, value, None, scaling), None
-    rows, row = shared_prompts.rows, [x[0].transpose(0, 1) for x in (query, key, value)]
-    q, k, v = (_take(x, rows.trunks) for x in row)
-    results = [_attend(q, k, v, None, scaling).flatten(0, 1)]
-    if len(rows.branches):
-        q, k, v = (_take(x, i) for x, i in zip(row, (rows.branches, rows.keys, rows.keys), strict=True))
-        results.append(_attend(q, k, v, rows.visible, scaling).flatten(0, 1))
-    return torch.cat(results).index_select(0, rows.where)[None], None
+        return _causal(query, key, value, scaling), None
+    row = [x[0].transpose(0, 1) for x in (query, key, value)]
+    return GroupAttention.apply(*row, shared_prompts, scaling)[None], None
 
 
 def flex_shared_prompt_attention(
@@ -67,7 +62,7 @@ def flex_shared_prompt_attention(
     """The same in one call of FlexAttention, without a copy of any key, for GPUs. On a CPU it has no gradient."""
     _refuse(module, dropout, kwargs)
     if shared_prompts is None:
-        return _attend(query, key, value, None, scaling), None
+        return _causal(query, key, value, scaling), None
     attend = _compiled_flex() if query.is_cuda else flex_attention
     out = attend(query, key, value, block_mask=shared_prompts.block_mask, scale=scaling, enable_gqa=True)
     return out.transpose(1, 2), None
@@ -88,31 +83,14 @@ def _refuse(module: torch.nn.Module, dropout: float, kwargs: dict[str, object]) 
         )
 
 
-def _attend(
-    q: torch.Tensor, k: torch.Tensor, v: torch.Tensor, visible: torch.Tensor | None, scale: float | None
-) -> torch.Tensor:
-    """``q`` [R, H, T, D] attends to ``k`` and ``v`` [R, K, M, D], causally or where ``visible``: [R, T, H, D].
-
-    Under a mask the query heads of one key head become further query positions: the fast kernels of CUDA take either
-    a mask or grouped heads.
-    """
-    heads, shared = q.shape[1], q.shape[1] // k.shape[1]
-    if visible is None:
-        out = scaled_dot_product_attention(q, k, v, is_causal=True, enable_gqa=shared > 1, scale=scale)
-    else:
-        folded, mask = q.reshape(len(q), k.shape[1], -1, q.shape[-1]), visible.repeat(1, 1, shared, 1)
-        out = scaled_dot_product_attention(folded, k, v, attn_mask=mask, scale=scale)
-        out = out.reshape(len(q), heads, -1, out.shape[-1])
+def _causal(q: torch.Tensor, k: torch.Tensor, v: torch.Tensor, scale: float | None) -> torch.Tensor:
+    """``q`` [B, H, N, D] attends causally to ``k`` and ``v`` [B, K, N, D]: [B, N, H, D]."""
+    out = scaled_dot_product_attention(q, k, v, is_causal=True, enable_gqa=q.shape[1] > k.shape[1], scale=scale)
     return out.transpose(1, 2)
 
 
-def _take(row: torch.Tensor, index: torch.Tensor) -> torch.Tensor:
-    """Tokens ``index`` [R, T] of ``row`` [N, H, D]: [R, H, T, D]."""
-    return row.index_select(0, index.flatten()).unflatten(0, index.shape).transpose(1, 2)
-
-
 def share_prompts(lm: PreTrainedModel, flex: bool = False) -> str:
-    """Make ``lm`` take packed batches too, with SDPA or FlexAttention.
+    """Make ``lm`` take packed batches too, with ``GroupAttention`` (CPU) or FlexAttention (GPU).
 
     Returns "", or why it cannot: then it stays as it was. Models differ in more than their configuration tells, so a
     small batch is tried in both layouts.
@@ -131,7 +109,7 @@ def share_prompts(lm: PreTrainedModel, flex: bool = False) -> str:
         return "its attention cannot be replaced"
     try:
         reason = gap(lm, probe(lm, pack_batch), expected)
-    except ModelError as error:
+    except (ModelError, RuntimeError) as error:  # RuntimeError: FlexAttention could not be compiled
         reason = str(error)
     if reason:
         lm.set_attn_implementation(before)

@@ -8,6 +8,7 @@ from torch.utils.flop_counter import FlopCounterMode
 from transformers import AutoModelForCausalLM, Qwen3Config
 
 from agrl.algorithms.batch import TrainSequence
+from agrl.models.group_attention import FLASH, FLASH_BACKWARD
 from agrl.models.layout import pack_batch, pad_batch
 from agrl.models.logprobs import PolicyModel
 from agrl.models.shared_prompt import share_prompts
@@ -42,10 +43,21 @@ def lay_out(how, sequences):
     return how([s.prompt_ids for s in sequences], [s.response_ids for s in sequences])
 
 
+def flash(query, key, *args, **kwargs):
+    """Operations of the CPU's flash kernel, which torch does not count: two products of all queries and keys."""
+    batch, heads, queries, size = query
+    return 4 * batch * heads * queries * key[2] * size
+
+
+def flash_backward(gradient, query, key, *args, **kwargs):
+    """Twice as many; the fifth product is the forward pass's, computed again."""
+    return 2 * flash(query, key)
+
+
 def counted(lm, batch, backward):
     """By torch: of matrix products, masked keys included."""
     policy = PolicyModel(lm)
-    counter = FlopCounterMode(display=False)
+    counter = FlopCounterMode(display=False, custom_mapping={FLASH: flash, FLASH_BACKWARD: flash_backward})
     with counter, sdpa_kernel(SDPBackend.MATH), torch.set_grad_enabled(backward):
         logprobs, _ = policy(batch)
         if backward:
