@@ -75,8 +75,10 @@ def make_world(folder: Path, work: Workload, args: argparse.Namespace) -> list[s
     for name, path in data.items():
         rows = [e for e in read_examples(folder / "made" / f"{name}.parquet") if not e.hint_level]
         write_examples(path, [filled(encoder, e, work.prompt) for e in rows if fits(encoder, e, work.prompt)])
-    supervised(config, open_terminal(folder / "world.log"))
-    close_terminal()
+    try:
+        supervised(config, open_terminal(folder / "world.log"))
+    finally:
+        close_terminal()
     return [
         *overrides,
         f"model.path={folder / 'sft' / 'model'}",

@@ -110,7 +110,7 @@ class LearnerRank:
             return WithoutAdapters(engine)
         lm = load_model(self.settings.model_path, self.settings.dtype)
         if shared:
-            share_prompts(lm, self._flex())
+            share_prompts(lm, flex=torch.cuda.is_available())
         return PolicyModel(lm).to(engine.device).eval().requires_grad_(False)
 
     # ---- training -------------------------------------------------------------------------------------------------
