@@ -44,7 +44,7 @@ class EngineSettings:
             "VLLM_ENABLE_V1_MULTIPROCESSING": "0",  # the scheduler in this process: weights change between two steps
             "VLLM_NO_USAGE_STATS": "1",
             "VLLM_CPU_OMP_THREADS_BIND": "nobind",  # engines and learner take turns on the same cores
-            "GOMP_SPINCOUNT": "30000",  # idle threads spin for under a millisecond: longer starves others
+            "GOMP_SPINCOUNT": "30000",  # idle threads spin a little: never is slower, for long starves others
             "OMP_NUM_THREADS": str(self.threads or len(os.sched_getaffinity(0))),
         }
 

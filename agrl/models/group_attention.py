@@ -1,7 +1,7 @@
-"""Attention over packed rows (``agrl.models.layout``) on a CPU, where every key is computed with in place.
+"""Attention over packed rows (``agrl.models.layout``) on a CPU, with no copy of any prompt's keys.
 
 What a response sees is its prompt and itself: two attentions, whose results merge by their log-sum-exps. All responses
-of a group meet their prompt in one call, so no key is copied and nothing is masked.
+of a group meet their prompt in one call, so nothing is masked and only the responses are gathered.
 """
 
 from __future__ import annotations
