@@ -88,7 +88,8 @@ class LogprobHead(nn.Module):
 class TokenLogprobs(torch.autograd.Function):
     """``(logprobs, entropy)`` [tokens] of ``targets`` under ``logits`` [tokens, vocabulary].
 
-    Its gradient is written out, so that one tensor of that shape is kept and one made, where autograd has several: with l = log p, d l[t] / d logits = onehot(t) - p, and d entropy / d logits = -p (l + entropy).
+    Its gradient is written out, so that one tensor of that shape is kept and one made, where autograd has several:
+    with l = log p, d l[t] / d logits = onehot(t) - p, and d entropy / d logits = -p (l + entropy).
     """
 
     @staticmethod
