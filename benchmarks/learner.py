@@ -86,7 +86,7 @@ def make_groups(groups: int, prompt: int, rollouts: int, response: int) -> list[
 def step(model: Model, sequences: list[TrainSequence], budget: int) -> float:
     """Seconds of planning, forward and backward."""
     begin = time.perf_counter()
-    for micro in plan_minibatches(sequences, 1, 1, budget, shared=model.shared)[0].micro[0]:
+    for micro in plan_minibatches(sequences, 1, 1, budget, packing=model.packing)[0].micro[0]:
         logprobs, _ = model.forward([sequences[i] for i in micro], 1.0)
         logprobs.mean().backward()
     model.engine.policy.zero_grad()
@@ -99,7 +99,7 @@ def measure(policy: PolicyModel, shape: tuple[int, int, int], args: argparse.Nam
     prompt, rollouts, response = shape
     sequences = make_groups(max(1, args.tokens // (rollouts * (prompt + response))), *shape)
     cost = ModelCost.of(policy.lm)
-    models = [Model(Backward(policy), Work(cost), shared=shared) for shared in (False, True)]
+    models = [Model(Backward(policy), Work(cost), packing=packing) for packing in ("padded", "shared")]
     work, memory = [], []
     for model in models:  # warm up
         if args.device == "cuda":

@@ -49,6 +49,11 @@ ON_GPU = [  # both services on one GPU, taking turns
 ]
 
 
+def on_cpu(threads: int) -> list[str]:
+    """An engine and a learner rank for each thread: processes of one thread need not wait for one another's."""
+    return [f"rollout.actors={threads}", "rollout.threads=1", f"learner.ranks={threads}", "learner.threads=1"]
+
+
 def make_world(folder: Path, work: Workload, args: argparse.Namespace) -> list[str]:
     """Data whose prompts have exactly the length asked for, and a start; returns the overrides of the RL run."""
     make_catalogue(folder / "made", CatalogueSpec(seed_rows=1500, pool_rows=800, balanced_rows=16, wild_rows=16))
@@ -63,8 +68,7 @@ def make_world(folder: Path, work: Workload, args: argparse.Namespace) -> list[s
         f"data.evaluation={{balanced: {data['balanced']}, wild: {data['balanced']}}}",
         f"task.max_prompt_tokens={work.prompt}",
         f"task.max_response_tokens={work.response}",
-        f"learner.threads={args.threads}",
-        *(ON_GPU if args.device == "cuda" else [f"rollout.actors={args.threads}", "rollout.threads=1"]),
+        *(ON_GPU if args.device == "cuda" else on_cpu(args.threads)),
         f"sft.steps={args.sft_steps}",
         f"sft.lr={3e-3 if args.model == 'tiny' else 3e-4}",
         "sft.hints=false",

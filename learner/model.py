@@ -12,7 +12,7 @@ import torch
 
 from agrl.algorithms.batch import Minibatch, TrainSequence
 from agrl.errors import DivergenceError
-from agrl.models.layout import Batch, pack_batch, pad_batch
+from agrl.models.layout import LAYOUTS, Batch
 from learner.throughput import Work
 
 NOTHING = np.zeros(1, np.int32)
@@ -55,7 +55,7 @@ class Model:
 
     ``reference``: the start model, where one is needed.
 
-    ``shared``: sequences are packed and share their prompts, which the models must have been prepared for.
+    ``packing``: how sequences are laid out, of ``LAYOUTS``; the models must have been prepared for it.
     """
 
     engine: Engine
@@ -63,7 +63,7 @@ class Model:
     reference: Reference | None = None
     rank: int = 0
     world: int = 1
-    shared: bool = True
+    packing: str = "shared"
 
     def forward(
         self,
@@ -77,7 +77,7 @@ class Model:
         With gradient where it is enabled; ``reference``: under the start model.
         """
         prompts, responses = [s.prompt_ids for s in sequences], [s.response_ids for s in sequences]
-        batch = (pack_batch if self.shared else pad_batch)(prompts or [NOTHING], responses or [NOTHING])
+        batch = LAYOUTS[self.packing](prompts or [NOTHING], responses or [NOTHING])
         self.work.count(batch, sequences, torch.is_grad_enabled())
         if reference:
             return self.reference(batch.to(self.engine.device), temperature)

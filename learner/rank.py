@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import logging
 import socket
 import time
 from collections.abc import Callable
@@ -15,8 +14,8 @@ import torch
 from agrl.algorithms.batch import Minibatch, TrainSequence
 from agrl.models.build import load_model, save_model
 from agrl.models.logprobs import PolicyModel
+from agrl.models.packing import choose_packing
 from agrl.models.probe import check_output_layer
-from agrl.models.shared_prompt import share_prompts
 from agrl.models.tokens import load_tokenizer
 from agrl.models.weights import PackedTensor, pack
 from learner.adapters import WithoutAdapters, add_adapters
@@ -45,15 +44,7 @@ class RankSettings:
     lora_rank: int = 0  # train low-rank updates of this rank, 0: all weights
     lora_alpha: float = 32.0
     seed: int = 0  # of the low-rank updates' first values
-    shared: bool = True  # pack sequences, a prompt once for all that have it; padded where the model cannot
-
-
-@dataclass(frozen=True)
-class Loaded:
-    """What a rank has ready: the model's number of parameters, and whether it takes packed sequences."""
-
-    parameters: int
-    shared: bool
+    packing: str = "shared"  # what ``choose_packing`` is to begin with
 
 
 class LearnerRank:
@@ -69,15 +60,15 @@ class LearnerRank:
             s.bind(("", 0))
             return f"{host}:{s.getsockname()[1]}"
 
-    def setup(self, address: str) -> Loaded:
+    def setup(self, address: str) -> tuple[str, str]:
         """Join the process group and ``start``."""
         if self.settings.threads:
             torch.set_num_threads(self.settings.threads)
         init_process_group(self.rank, self.world, address, self.settings.timeout_s)
         return self.start(self.settings)
 
-    def start(self, settings: RankSettings) -> Loaded:
-        """Load the model and build its optimizer anew.
+    def start(self, settings: RankSettings) -> tuple[str, str]:
+        """Load the model and build its optimizer anew; returns the packing that it takes, as ``choose_packing`` does.
 
         Called again it begins another run in the same process, with another model or other settings.
         """
@@ -85,9 +76,10 @@ class LearnerRank:
         torch.manual_seed(s.seed)
         self.tokenizer = load_tokenizer(s.model_path)
         lm = load_model(s.model_path, s.dtype)
+        if s.zero_stage < 3:  # tried where it is trained; above, no device may hold it whole
+            lm.to("cuda" if torch.cuda.is_available() else "cpu")
         check_output_layer(lm)
-        shared = s.shared and self._share_prompts(lm)
-        loaded = Loaded(lm.num_parameters(), shared)
+        packing, reason = choose_packing(lm, s.packing, torch.cuda.is_available())
         if s.gradient_checkpointing:
             lm.gradient_checkpointing_enable({"use_reentrant": False})
         if s.lora_rank:
@@ -95,23 +87,16 @@ class LearnerRank:
         lm.train()
         work = Work(ModelCost.of(lm))
         engine = TrainingEngine(lm, s.zero_stage, s.dtype, s.lr, s.weight_decay, s.max_grad_norm)
-        reference = self._reference(engine, shared) if s.reference else None
-        self.model = Model(engine, work, reference, self.rank, self.world, shared)
-        return loaded
+        reference = self._reference(engine, packing) if s.reference else None
+        self.model = Model(engine, work, reference, self.rank, self.world, packing)
+        return packing, reason
 
-    def _share_prompts(self, lm: torch.nn.Module) -> bool:
-        reason = share_prompts(lm, flex=torch.cuda.is_available())
-        if reason:
-            logging.warning("%s cannot share prompts, so batches are padded: %s", self.settings.model_path, reason)
-        return not reason
-
-    def _reference(self, engine: TrainingEngine, shared: bool) -> Reference:
+    def _reference(self, engine: TrainingEngine, packing: str) -> Reference:
         if self.settings.lora_rank:  # the start model is under the adapters
             return WithoutAdapters(engine)
-        lm = load_model(self.settings.model_path, self.settings.dtype)
-        if shared:
-            share_prompts(lm, flex=torch.cuda.is_available())
-        return PolicyModel(lm).to(engine.device).eval().requires_grad_(False)
+        lm = load_model(self.settings.model_path, self.settings.dtype).to(engine.device)
+        choose_packing(lm, packing, torch.cuda.is_available())
+        return PolicyModel(lm).eval().requires_grad_(False)
 
     # ---- training -------------------------------------------------------------------------------------------------
 

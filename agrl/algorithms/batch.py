@@ -76,27 +76,28 @@ def plan_minibatches(
     micro_batch_tokens: int,
     aggregation: str = "token",
     max_response_tokens: int = 1,
-    shared: bool = True,
+    packing: str = "shared",
 ) -> list[Minibatch]:
     """Split a batch into optimizer steps, ranks and micro-batches of at most ``micro_batch_tokens`` tokens.
 
-    Sequences keep their order across optimizer steps (so a group stays together). ``shared``: neighbours with an equal
-    prompt stay together as far as the budget allows, and their prompt counts once; otherwise every sequence counts as
-    padded to the longest of its micro-batch. A sequence longer than the budget travels alone.
+    Sequences keep their order across optimizer steps (so a group stays together). ``packing``: "shared", neighbours
+    with an equal prompt stay together as far as the budget allows, and their prompt counts once; "packed", every
+    sequence counts whole; "padded", as padded to the longest of its micro-batch. A sequence longer than the budget
+    travels alone.
     ``aggregation`` and ``max_response_tokens``: see ``agrl.algorithms.aggregation.token_weights``.
     """
     bounds = np.linspace(0, len(sequences), min(optimizer_steps, len(sequences)) + 1).astype(int)
     plans = []
     for begin, end in pairwise(bounds):
-        units = _units(sequences, range(begin, end), micro_batch_tokens, shared)
-        micro = _deal(units, ranks, micro_batch_tokens, shared)
+        units = _units(sequences, range(begin, end), micro_batch_tokens, packing)
+        micro = _deal(units, ranks, micro_batch_tokens, packing)
         lengths = np.array([len(sequences[i].response_ids) for i in range(begin, end)])
         weights = token_weights(lengths, aggregation, max_response_tokens)
         plans.append(Minibatch(micro, dict(zip(range(begin, end), weights.tolist(), strict=True))))
     return plans
 
 
-def plan_pairs(pairs: list[PreferencePair], ranks: int, micro_batch_tokens: int, shared: bool = True) -> Minibatch:
+def plan_pairs(pairs: list[PreferencePair], ranks: int, micro_batch_tokens: int, packing: str = "shared") -> Minibatch:
     """One optimizer step on pairs, split as ``plan_minibatches`` does; ``micro`` and ``weights`` are by pair.
 
     Both responses of a pair stay together, and every pair weighs the same.
@@ -104,16 +105,21 @@ def plan_pairs(pairs: list[PreferencePair], ranks: int, micro_batch_tokens: int,
     units = []
     for i, pair in enumerate(pairs):
         one, other = pair.chosen, pair.rejected
-        together = one.length + _own_tokens(other, one)
-        units.append(Unit([i], together if shared else 2 * max(one.length, other.length)))
+        tokens = {
+            "shared": one.length + _own_tokens(other, one),
+            "packed": one.length + other.length,
+            "padded": 2 * max(one.length, other.length),
+        }
+        units.append(Unit([i], tokens[packing]))
     weights = dict.fromkeys(range(len(pairs)), 1.0 / max(len(pairs), 1))
-    return Minibatch(_deal(units, ranks, micro_batch_tokens, shared), weights)
+    return Minibatch(_deal(units, ranks, micro_batch_tokens, packing), weights)
 
 
-def _units(sequences: list[TrainSequence], indices: range, budget: int, shared: bool) -> list[Unit]:
+def _units(sequences: list[TrainSequence], indices: range, budget: int, packing: str) -> list[Unit]:
     units: list[Unit] = []
     for i in indices:
-        own = _own_tokens(sequences[i], sequences[i - 1]) if shared and units else sequences[i].length
+        sharing = packing == "shared" and units
+        own = _own_tokens(sequences[i], sequences[i - 1]) if sharing else sequences[i].length
         if own < sequences[i].length and units[-1].tokens + own <= budget:
             units[-1].indices.append(i)
             units[-1].tokens += own
@@ -128,7 +134,7 @@ def _own_tokens(sequence: TrainSequence, other: TrainSequence) -> int:
     return len(sequence.response_ids) if same else sequence.length
 
 
-def _deal(units: list[Unit], ranks: int, budget: int, shared: bool) -> list[list[list[int]]]:
+def _deal(units: list[Unit], ranks: int, budget: int, packing: str) -> list[list[list[int]]]:
     """Each unit, the largest first, to the rank that has least; packed into micro-batches within the budget."""
     dealt: list[list[Unit]] = [[] for _ in range(ranks)]
     tokens = [0] * ranks
@@ -136,19 +142,19 @@ def _deal(units: list[Unit], ranks: int, budget: int, shared: bool) -> list[list
         rank = tokens.index(min(tokens))
         dealt[rank].append(unit)
         tokens[rank] += unit.tokens
-    micro = [_fill(own, budget, shared) for own in dealt]
+    micro = [_fill(own, budget, packing) for own in dealt]
     most = max(len(m) for m in micro)
     return [m + [[] for _ in range(most - len(m))] for m in micro]
 
 
-def _fill(largest_first: list[Unit], budget: int, shared: bool) -> list[list[int]]:
+def _fill(largest_first: list[Unit], budget: int, packing: str) -> list[list[int]]:
     batches: list[list[Unit]] = []
     for unit in largest_first:
-        if not batches or _cost([*batches[-1], unit], shared) > budget:
+        if not batches or _cost([*batches[-1], unit], packing) > budget:
             batches.append([])
         batches[-1].append(unit)
     return [[i for unit in batch for i in unit.indices] for batch in batches]
 
 
-def _cost(batch: list[Unit], shared: bool) -> int:
-    return sum(u.tokens for u in batch) if shared else len(batch) * max(u.tokens for u in batch)
+def _cost(batch: list[Unit], packing: str) -> int:
+    return len(batch) * max(u.tokens for u in batch) if packing == "padded" else sum(u.tokens for u in batch)

@@ -53,8 +53,9 @@ class Aggregation(str, Enum):
 
 
 class Packing(str, Enum):
-    shared = "shared"
-    padded = "padded"
+    shared = "shared"  # one row, a prompt once for all its rollouts
+    packed = "packed"  # one row of whole sequences
+    padded = "padded"  # a row for each sequence
 
 
 class Importance(str, Enum):
@@ -166,7 +167,7 @@ class LearnerConfig:
     max_grad_norm: float = 1.0  # gradients are scaled down to this norm
     optimizer_steps_per_batch: int = 1  # minibatches of a step, an update each
     micro_batch_tokens: int = 16384  # tokens of one forward-backward pass; a shared prompt counts once, padding counts
-    packing: Packing = Packing.shared  # one row, a prompt once for all its rollouts; padded: a row for each sequence
+    packing: Packing = Packing.shared  # one row, a prompt once a group; packed: whole sequences; padded: a row each
     advantage: Advantage = Advantage.grpo  # grpo (mean and deviation), dr_grpo (mean) or rloo (mean of the others)
     ratio: Ratio = Ratio.token  # of new to old probability: each token's, or the sequence's geometric mean (GSPO)
     clip_low: float = 0.2  # ratios are clipped to [1 - clip_low, 1 + clip_high]

@@ -13,9 +13,9 @@ from actors.service import Pending, Service, ServiceDied
 from agrl.algorithms.batch import Minibatch, PreferencePair, TrainSequence, plan_minibatches, plan_pairs
 from agrl.algorithms.policy_loss import LossSettings
 from agrl.algorithms.preference import PreferenceSettings
-from agrl.config.schema import Config, KLIn, Packing
+from agrl.config.schema import Config, KLIn
 from agrl.errors import LearnerError
-from learner.rank import LearnerRank, Loaded, RankSettings, StepSums
+from learner.rank import LearnerRank, RankSettings, StepSums
 from learner.sync_check import sync_metrics
 from learner.throughput import throughput_metrics
 
@@ -45,8 +45,8 @@ class LearnerGroup:
             for rank in range(ranks)
         ]
 
-    def setup(self) -> int:
-        """Load the model on every rank; returns its number of parameters."""
+    def setup(self) -> str:
+        """Load the model on every rank; returns a line that says so where it does not take ``learner.packing``."""
         address = self._gather([self.ranks[0].call("rendezvous")])[0]
         return self._loaded(self._all("setup", address))
 
@@ -56,9 +56,10 @@ class LearnerGroup:
         self._loaded(self._all("start", self._settings(config)))
         self.version += 1
 
-    def _loaded(self, ranks: list[Loaded]) -> int:
-        self.shared = ranks[0].shared  # the configuration asks, the model decides
-        return ranks[0].parameters
+    def _loaded(self, ranks: list[tuple[str, str]]) -> str:
+        self.packing, reason = ranks[0]  # the configuration asks, the model decides
+        path = self.config.model.path
+        return f"Note: {path} is trained with learner.packing={self.packing}, because {reason}" if reason else ""
 
     def _settings(self, config: Config) -> RankSettings:
         c = config.learner
@@ -78,7 +79,7 @@ class LearnerGroup:
             threads=c.threads or shared,
             timeout_s=c.timeout_s,
             reference=c.kl_coef > 0,
-            shared=c.packing == Packing.shared,
+            packing=c.packing.value,
         )
 
     def train_policy(self, sequences: list[TrainSequence], lr: float) -> dict[str, float]:
@@ -119,7 +120,7 @@ class LearnerGroup:
     def train_preference(self, pairs: list[PreferencePair], lr: float) -> dict[str, float]:
         """One optimizer step of direct preference optimization. Returns metrics."""
         c = self.config
-        plan = plan_pairs(pairs, c.learner.ranks, c.learner.micro_batch_tokens, self.shared)
+        plan = plan_pairs(pairs, c.learner.ranks, c.learner.micro_batch_tokens, self.packing)
         settings = PreferenceSettings(c.dpo.beta, c.dpo.label_smoothing, c.dpo.sft_coef)
         sums = _merge(self._all("train_preference", self.runtime.put(pairs), plan, settings, lr))
         self.version += 1
@@ -162,7 +163,7 @@ class LearnerGroup:
     ) -> list[Minibatch]:
         c, longest = self.config.learner, self.config.task.max_response_tokens
         return plan_minibatches(
-            sequences, optimizer_steps, c.ranks, c.micro_batch_tokens, aggregation, longest, self.shared
+            sequences, optimizer_steps, c.ranks, c.micro_batch_tokens, aggregation, longest, self.packing
         )
 
     def _all(self, method: str, *args: Any) -> list[Any]:

@@ -102,8 +102,9 @@ def start_lanes(
         for folder in folders:  # the first starts Ray, and is closed last
             services.append(start_services(config, RunFolder(folder), pool))
             stack.callback(services[-1].close)
-        for s in services:
-            s.ready()
+        notices = {s.ready() for s in services} - {""}
+    for notice in notices:
+        console.print(notice)
     return services
 
 

@@ -97,7 +97,9 @@ def running_services(config: Config, folder: RunFolder, pool: Sequence[Example],
     try:
         with phase(console, "Starting rollout, reward, replay and learner actors"):
             services = start_services(config, folder, pool)
-            services.ready()
+            notice = services.ready()
+        if notice:
+            console.print(notice)
         yield services
     finally:
         if services is not None:

@@ -38,13 +38,13 @@ class Services:
     replay: Service
     learner: LearnerGroup
 
-    def ready(self) -> int:
-        """Wait until everything is loaded; returns the model's number of parameters."""
-        parameters = self.learner.setup()
+    def ready(self) -> str:
+        """Wait until everything is loaded; returns what ``LearnerGroup.setup`` has to say."""
+        notice = self.learner.setup()
         self.rollouts.ready()
         self.rewards.ready()
         self.replay.ready().result()
-        return parameters
+        return notice
 
     def restart(self, config: Config) -> None:
         """Begin another run on the same actors: its start model, seed and method; nothing of the last run stays.

@@ -38,7 +38,9 @@ def supervised(config: Config, console) -> RunFolder:
     try:
         with phase(console, "Loading the learner"):
             learner = LearnerGroup(runtime, config, run.logs)
-            learner.setup()
+            notice = learner.setup()
+        if notice:
+            console.print(notice)
         imitate(config, learner, sequences, run, console)
         learner.export(run.model)
         learner.close()

@@ -1,8 +1,8 @@
-"""How prompts and responses lie in a batch: padded, a row each, or packed in one, a prompt once for all that share it.
+"""How prompts and responses lie in a batch: padded, a row each, or in one row, with or without sharing prompts.
 
-The packed row is ``prompt | r1 | ... | rG | next group ...``. A response attends to its prompt and, causally, to
-itself; its positions continue from the prompt's end. A sequence that shares its prompt with no other is a group of one:
-ordinary packing.
+The row that shares them is ``prompt | r1 | ... | rG | next group ...``. A response attends to its prompt and, causally,
+to itself; its positions continue from the prompt's end. A sequence that shares its prompt with no other is a group of
+one: ordinary packing.
 """
 
 from __future__ import annotations
@@ -77,7 +77,8 @@ class Batch:
 
     ``predictors`` int64 [tokens] are the places, in [B * L], whose hidden state predicts each response token;
     ``targets`` int64 [tokens] are the response tokens, sequence by sequence. ``positions`` int64 [B, L] count tokens
-    from the start of a sequence, None: by the column; ``shared``: who attends to whom, None: causally along the row.
+    from the start of a sequence, None: by the column. ``shared``: who attends to whom; None: causally, within a row of
+    a padded batch and, where positions are given, from one position 0 to the next.
     """
 
     input_ids: torch.Tensor
@@ -103,11 +104,23 @@ def pad_batch(prompts: list[np.ndarray], responses: list[np.ndarray], pad_id: in
         ids[i, : len(prompt)] = prompt
         ids[i, len(prompt) : len(prompt) + len(response)] = response
         predictors.append(i * width + np.arange(len(prompt) - 1, len(prompt) + len(response) - 1))
-    flat = [torch.from_numpy(np.concatenate(parts).astype(np.int64)) for parts in (predictors, responses)]
-    return Batch(torch.from_numpy(ids), *flat)
+    return Batch(torch.from_numpy(ids), _concatenate(predictors), _concatenate(responses))
 
 
 def pack_batch(prompts: list[np.ndarray], responses: list[np.ndarray]) -> Batch:
+    """Lay out prompts and responses (lists of int [P_i] and [T_i], at least one token each) one after another."""
+    ids, positions, predictors, end = [], [], [], 0
+    for prompt, response in zip(prompts, responses, strict=True):
+        length = len(prompt) + len(response)
+        ids += [prompt, response]
+        positions.append(np.arange(length))
+        predictors.append(end + np.arange(len(prompt) - 1, length - 1))
+        end += length
+    row = [_concatenate(parts) for parts in (ids, predictors, responses, positions)]
+    return Batch(row[0][None], row[1], row[2], row[3][None])
+
+
+def share_batch(prompts: list[np.ndarray], responses: list[np.ndarray]) -> Batch:
     """Lay out prompts and responses (lists of int [P_i] and [T_i], at least one token each) as one row.
 
     Sequences with an equal prompt share it; ``predictors`` and ``targets`` keep the order of the arguments.
@@ -131,9 +144,17 @@ def pack_batch(prompts: list[np.ndarray], responses: list[np.ndarray]) -> Batch:
                 branches.append((end, len(own), begin, length))
             end += len(own)
         trunks.append((begin, length if len(members) > 1 else end - begin))
-    row = [torch.from_numpy(np.concatenate(part).astype(np.int64)) for part in (ids, positions, predictors, responses)]
+    row = [_concatenate(parts) for parts in (ids, predictors, responses, positions)]
     shared = SharedPrompts(np.array(trunks), np.array(branches, np.int64).reshape(-1, 4), end)
-    return Batch(row[0][None], row[2], row[3], row[1][None], shared)
+    return Batch(row[0][None], row[1], row[2], row[3][None], shared)
+
+
+LAYOUTS = {"shared": share_batch, "packed": pack_batch, "padded": pad_batch}
+"""By the values of ``learner.packing``."""
+
+
+def _concatenate(parts: list[np.ndarray]) -> torch.Tensor:
+    return torch.from_numpy(np.concatenate(parts).astype(np.int64))
 
 
 def _owners(shared: SharedPrompts) -> tuple[np.ndarray, np.ndarray]:

@@ -37,13 +37,14 @@ class PolicyModel(nn.Module):
         """``(logprobs, entropy)``, float32 [tokens] each, nats, of the tempered distribution.
 
         The entropy is detached unless ``entropy_gradient``: its gradient keeps another whole distribution a token.
-        Raises ModelError for a packed batch when the model was not prepared for it, since it would be computed wrongly.
+        Raises ModelError for a packed batch that the model was not prepared for, since it would be computed wrongly.
         """
         layout = {}
-        if batch.shared is not None:
-            if self.lm.config._attn_implementation not in (SHARED_PROMPTS, FLEX_SHARED_PROMPTS):
-                raise ModelError("a packed batch needs a model prepared by share_prompts")
-            layout = {"position_ids": batch.positions, SHARED_PROMPTS: batch.shared}
+        if batch.positions is not None:
+            ready = self.lm.config._attn_implementation in (SHARED_PROMPTS, FLEX_SHARED_PROMPTS)
+            if ready != (batch.shared is not None):
+                raise ModelError("shared prompts need a model prepared by share_prompts, and it needs them in any row")
+            layout = {"position_ids": batch.positions} | ({SHARED_PROMPTS: batch.shared} if ready else {})
         hidden = self.lm.get_decoder()(input_ids=batch.input_ids, use_cache=False, **layout).last_hidden_state
         hidden = hidden.flatten(0, 1).index_select(0, batch.predictors)
         return self.head(hidden, batch.targets, temperature, entropy_gradient)

@@ -19,7 +19,7 @@ TOLERANCE = {torch.float32: 1e-3, torch.float64: 1e-6}  # nats, on average; 0.1 
 
 
 def probe_batch(lm: PreTrainedModel, lay_out: Callable[..., Batch]) -> Batch:
-    """Four short random sequences, three of them with one prompt, laid out by ``pad_batch`` or ``pack_batch``."""
+    """Four short random sequences, three of them with one prompt, laid out by one of ``LAYOUTS``."""
     generator = np.random.default_rng(0)
     draw = lambda n: generator.integers(0, lm.config.vocab_size, n)  # noqa: E731
     prompt = draw(7)

@@ -1,4 +1,4 @@
-"""Attention over packed rows (``agrl.models.layout``): the one place in a model that must know the layout.
+"""Attention over rows that share prompts (``agrl.models.layout``): the one place in a model that must know the layout.
 
 Everything that works token by token (embedding, norms, MLP) sees no padding and no token twice, so the forward and
 backward pass of a prompt happen once a group.
@@ -15,7 +15,7 @@ from torch.nn.functional import scaled_dot_product_attention
 
 from agrl.errors import ModelError
 from agrl.models.group_attention import GroupAttention
-from agrl.models.layout import SharedPrompts, pack_batch, pad_batch
+from agrl.models.layout import SharedPrompts, pad_batch, share_batch
 from agrl.models.logprobs import FLEX_SHARED_PROMPTS, SHARED_PROMPTS
 from agrl.models.probe import gap, probe
 
@@ -90,7 +90,7 @@ def _causal(q: torch.Tensor, k: torch.Tensor, v: torch.Tensor, scale: float | No
 
 
 def share_prompts(lm: PreTrainedModel, flex: bool = False) -> str:
-    """Make ``lm`` take packed batches too, with ``GroupAttention`` (CPU) or FlexAttention (GPU).
+    """Make ``lm`` take shared prompts too, with ``GroupAttention`` (CPU) or FlexAttention (GPU).
 
     Returns "", or why it cannot: then it stays as it was. Models differ in more than their configuration tells, so a
     small batch is tried in both layouts.
@@ -108,7 +108,7 @@ def share_prompts(lm: PreTrainedModel, flex: bool = False) -> str:
     if lm.config._attn_implementation != name:
         return "its attention cannot be replaced"
     try:
-        reason = gap(lm, probe(lm, pack_batch), expected)
+        reason = gap(lm, probe(lm, share_batch), expected)
     except (ModelError, RuntimeError) as error:  # RuntimeError: FlexAttention could not be compiled
         reason = str(error)
     if reason:

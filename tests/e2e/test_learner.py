@@ -88,6 +88,7 @@ def plain(runtime, model_path, tmp_path_factory):
     ("ranks", "zero_stage", "micro_batch_tokens", "packing"),
     [
         (1, 0, 230, Packing.padded),
+        (1, 0, 230, Packing.packed),
         (1, 0, 16384, Packing.shared),
         (2, 0, 16384, Packing.padded),
         (2, 2, 230, Packing.shared),

@@ -5,7 +5,7 @@ import pytest
 import torch
 from transformers import AutoModelForCausalLM, Qwen3Config
 
-from agrl.models.layout import pack_batch, pad_batch
+from agrl.models.layout import pad_batch, share_batch
 from agrl.models.logprobs import LOGIT_ELEMENTS, LogprobHead, PolicyModel
 from agrl.models.shared_prompt import share_prompts
 
@@ -41,7 +41,7 @@ def test_log_probabilities_and_gradient_are_those_of_padded_batches(sizes):
     plain, packed = make_model(), make_model()
     assert share_prompts(packed, flex=True) == ""
     found = []
-    for lm, lay_out in ((plain, pad_batch), (packed, pack_batch)):
+    for lm, lay_out in ((plain, pad_batch), (packed, share_batch)):
         logprobs, _ = PolicyModel(lm)(lay_out(*draw(sizes)).to(torch.device("cuda")))
         logprobs.square().mean().backward()
         found.append((logprobs.detach(), torch.cat([p.grad.flatten() for p in lm.parameters()])))

@@ -18,6 +18,7 @@ from .build import gradients, responses, token_batch, train_sequences
 
 lengths = st.lists(st.integers(1, 20), min_size=1, max_size=40)
 aggregations = st.sampled_from(["token", "sequence", "constant"])
+packings = st.sampled_from(["shared", "packed", "padded"])
 
 
 groups = st.lists(st.tuples(st.integers(1, 30), st.lists(st.integers(1, 20), min_size=1, max_size=9)), max_size=8)
@@ -33,20 +34,22 @@ def grouped(sizes):
     ]
 
 
-def cost(sequences, micro, shared):
+def cost(sequences, micro, packing):
     """Tokens of a micro-batch, counted independently of the plan."""
     batch = [sequences[i] for i in micro]
-    if not shared:
+    if packing == "padded":
         return len(batch) * max((s.length for s in batch), default=0)
+    if packing == "packed":
+        return sum(s.length for s in batch)
     return sum(len(p) for p in {tuple(s.prompt_ids): s.prompt_ids for s in batch}.values()) + sum(
         len(s.response_ids) for s in batch
     )
 
 
-@given(groups, st.integers(1, 4), st.integers(1, 3), st.integers(1, 200), st.booleans())
-def test_a_plan_trains_every_sequence_once_with_ranks_in_step(sizes, steps, ranks, budget, shared):
+@given(groups, st.integers(1, 4), st.integers(1, 3), st.integers(1, 200), packings)
+def test_a_plan_trains_every_sequence_once_with_ranks_in_step(sizes, steps, ranks, budget, packing):
     sequences = grouped(sizes)
-    plan = plan_minibatches(sequences, steps, ranks, budget, shared=shared)
+    plan = plan_minibatches(sequences, steps, ranks, budget, packing=packing)
     trained = [i for m in plan for rank in m.micro for micro in rank for i in micro]
     assert sorted(trained) == list(range(len(sequences)))
     for minibatch in plan:
@@ -54,7 +57,7 @@ def test_a_plan_trains_every_sequence_once_with_ranks_in_step(sizes, steps, rank
         assert len({len(rank) for rank in minibatch.micro}) == 1
         assert sorted(minibatch.weights) == sorted(i for rank in minibatch.micro for micro in rank for i in micro)
         for micro in (micro for rank in minibatch.micro for micro in rank):
-            assert cost(sequences, micro, shared) <= budget or len(micro) == 1
+            assert cost(sequences, micro, packing) <= budget or len(micro) == 1
 
 
 @given(groups, st.integers(1, 3), st.integers(1, 200))

@@ -8,7 +8,7 @@ from agrl.algorithms.batch import PreferencePair, plan_minibatches, plan_pairs
 from agrl.algorithms.preference import PreferenceSettings
 from agrl.models.layout import pad_batch
 from agrl.models.logprobs import PolicyModel
-from tests.unit.learner.test_rank import models, rank, sequences  # noqa: F401
+from tests.unit.learner.test_rank import models, paths, rank, sequences  # noqa: F401
 
 SETTINGS = PreferenceSettings(beta=0.5, label_smoothing=0.1, sft_coef=0.2)
 
@@ -58,10 +58,12 @@ def test_log_probabilities_of_whole_responses(models):  # noqa: F811
         assert found[i] == pytest.approx(expected, rel=1e-5)
 
 
-def test_pairs_stay_together_within_the_budget():
-    plan = plan_pairs(pairs(), 2, 100, shared=False)
+@pytest.mark.parametrize("packing", ["packed", "padded"])
+def test_pairs_stay_together_within_the_budget(packing):
+    plan = plan_pairs(pairs(), 2, 100, packing)
     assert sorted(i for part in plan.micro for micro in part for i in micro) == [0, 1, 2, 3]
     assert len({len(part) for part in plan.micro}) == 1
     for micro in (m for part in plan.micro for m in part if len(m) > 1):
-        assert len(micro) * max(2 * max(pairs()[i].chosen.length, pairs()[i].rejected.length) for i in micro) <= 100
+        lengths = [s.length for i in micro for s in (pairs()[i].chosen, pairs()[i].rejected)]
+        assert (sum(lengths) if packing == "packed" else len(lengths) * max(lengths)) <= 100
     assert sum(plan.weights.values()) == pytest.approx(1.0)

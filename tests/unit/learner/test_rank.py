@@ -46,19 +46,29 @@ class PlainEngine:
 
 
 @pytest.fixture(scope="module")
-def models(tmp_path_factory):
+def paths(tmp_path_factory):
     paths = [tmp_path_factory.mktemp("model") for _ in range(2)]
     for seed, path in enumerate(paths):
         make_tiny_model(path, [f"search: red grinder {i}\n" for i in range(50)], SHAPE, seed=seed)
-    loaded = [load_model(str(path), "float32") for path in paths]
+    return [str(path) for path in paths]
+
+
+@pytest.fixture(scope="module")
+def unprepared(paths):
+    return [load_model(path, "float32") for path in paths]
+
+
+@pytest.fixture(scope="module")
+def models(paths):
+    loaded = [load_model(path, "float32") for path in paths]
     assert [share_prompts(lm) for lm in loaded] == ["", ""]
     return loaded
 
 
-def rank(models, number=0, world=1, shared=True) -> LearnerRank:
+def rank(models, number=0, world=1, packing="shared") -> LearnerRank:
     found = LearnerRank(RankSettings("", "float32"), number, world)
     work = Work(ModelCost.of(models[0]))
-    found.model = Model(PlainEngine(models[0]), work, PolicyModel(models[1]), number, world, shared)
+    found.model = Model(PlainEngine(models[0]), work, PolicyModel(models[1]), number, world, packing)
     return found
 
 
@@ -75,10 +85,10 @@ def sequences(n=9):
     return found
 
 
-def gradients(models, ranks, budget, loss, aggregation, shared):
+def gradients(models, ranks, budget, loss, aggregation, packing):
     """Of every optimizer step, averaged over the ranks as DeepSpeed does; and the loss summed over them."""
-    plan = plan_minibatches(sequences(), 2, ranks, budget, aggregation, 12, shared)
-    workers = [rank(models, i, ranks, shared) for i in range(ranks)]
+    plan = plan_minibatches(sequences(), 2, ranks, budget, aggregation, 12, packing)
+    workers = [rank(models, i, ranks, packing) for i in range(ranks)]
     sums = [w.train_policy(sequences(), plan, loss, 1.0, 1e-3, 0, None) for w in workers]
     steps = torch.stack([torch.stack(w.model.engine.steps) for w in workers]).mean(0)
     return steps, sum(s.total["loss"] for s in sums)
@@ -86,12 +96,21 @@ def gradients(models, ranks, budget, loss, aggregation, shared):
 
 @pytest.mark.parametrize("name", LOSSES)
 @pytest.mark.parametrize(
-    ("ranks", "budget", "shared"),
-    [(1, 60, True), (1, 60, False), (2, 10_000, True), (3, 90, True), (3, 90, False), (12, 10_000, True)],
+    ("ranks", "budget", "packing"),
+    [
+        (1, 60, "shared"),
+        (1, 60, "packed"),
+        (1, 60, "padded"),
+        (2, 10_000, "shared"),
+        (3, 90, "shared"),
+        (3, 90, "packed"),
+        (3, 90, "padded"),
+        (12, 10_000, "shared"),
+    ],
 )
-def test_an_update_does_not_depend_on_how_the_batch_is_split(models, name, ranks, budget, shared):
-    expected, expected_loss = gradients(models, 1, 1, *LOSSES[name], shared=False)  # one response at a time
-    found, loss = gradients(models, ranks, budget, *LOSSES[name], shared)
+def test_an_update_does_not_depend_on_how_the_batch_is_split(models, unprepared, name, ranks, budget, packing):
+    expected, expected_loss = gradients(models, 1, 1, *LOSSES[name], "padded")  # one response at a time
+    found, loss = gradients(unprepared if packing == "packed" else models, ranks, budget, *LOSSES[name], packing)
     assert expected.abs().max() > 1e-4
     torch.testing.assert_close(found, expected, rtol=1e-4, atol=1e-6)
     assert (found - expected).norm() < 1e-5 * expected.norm()
@@ -125,3 +144,19 @@ def test_kl_to_the_reference_is_summed_over_a_response(models, ranks):
         padded = pad_batch([s.prompt_ids], [s.response_ids])
         policy, reference = (PolicyModel(m)(padded, 0.7)[0] for m in models)
         assert merged[i] == pytest.approx((policy - reference).sum().item(), rel=1e-3, abs=1e-4)
+
+
+@pytest.mark.parametrize("packing", ["shared", "packed", "padded"])
+def test_a_rank_keeps_the_model_that_it_starts_from_as_its_reference(paths, monkeypatch, packing):
+    monkeypatch.setattr("learner.rank.TrainingEngine", lambda lm, *_: PlainEngine(lm))
+    started = LearnerRank(RankSettings(paths[0], "float32", reference=True, packing=packing), 0, 1)
+    assert started.start(started.settings) == (packing, "")
+    batch, (policy, start) = sequences(), (load_model(path, "float32") for path in paths[::-1])
+    plan = plan_minibatches(batch, 1, 1, 100, packing=packing)
+    assert list(started.kl_to_reference(batch, plan, 1.0, "k1").values()) == pytest.approx([0.0] * len(batch), abs=1e-6)
+    started.model.engine.policy.lm.load_state_dict(policy.state_dict())  # as if trained
+    found = started.kl_to_reference(batch, plan, 1.0, "k1")
+    for i, s in enumerate(batch):
+        padded = pad_batch([s.prompt_ids], [s.response_ids])
+        expected = (PolicyModel(policy)(padded)[0] - PolicyModel(start)(padded)[0]).sum().item()
+        assert found[i] == pytest.approx(expected, rel=1e-3, abs=1e-4) and abs(expected) > 1e-3

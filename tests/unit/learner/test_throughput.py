@@ -9,7 +9,7 @@ from transformers import AutoModelForCausalLM, Qwen3Config
 
 from agrl.algorithms.batch import TrainSequence
 from agrl.models.group_attention import FLASH, FLASH_BACKWARD
-from agrl.models.layout import pack_batch, pad_batch
+from agrl.models.layout import pad_batch, share_batch
 from agrl.models.logprobs import PolicyModel
 from agrl.models.shared_prompt import share_prompts
 from learner.throughput import ModelCost, Work, peak_operations, throughput_metrics
@@ -66,28 +66,28 @@ def counted(lm, batch, backward):
 
 
 @pytest.mark.parametrize("backward", [False, True])
-@pytest.mark.parametrize("how", [pad_batch, pack_batch])
+@pytest.mark.parametrize("how", [pad_batch, share_batch])
 def test_operations_are_those_of_the_matrix_products(lm, how, backward):
     batch, longest = lay_out(how, group()), PROMPT + max(RESPONSES)
     tokens, keys = 3 * longest, 3 * longest**2  # of all shapes, masked or not
-    if how is pack_batch:
+    if how is share_batch:
         tokens, keys = PROMPT + sum(RESPONSES), PROMPT**2 + sum(RESPONSES) * longest
     found = ModelCost.of(lm).operations(tokens, keys, sum(RESPONSES), backward)
     assert found == counted(lm, batch, backward)
 
 
-@pytest.mark.parametrize("how", [pad_batch, pack_batch])
+@pytest.mark.parametrize("how", [pad_batch, share_batch])
 def test_only_keys_that_are_seen_count(lm, how):
     cost, sequences = ModelCost.of(lm), group()
     work = Work(cost)
     work.count(lay_out(how, sequences), sequences, False)
-    prompts = 1 if how is pack_batch else 3
+    prompts = 1 if how is share_batch else 3
     seen = prompts * sum(range(1, PROMPT + 1)) + sum(PROMPT + i for n in RESPONSES for i in range(1, n + 1))
     assert work.operations == cost.operations(prompts * PROMPT + sum(RESPONSES), seen, sum(RESPONSES), False)
 
 
 def test_frozen_weights_cost_no_gradient_of_their_own(lm):
-    batch, sequences, work = lay_out(pack_batch, group()), group(), Work(ModelCost.of(lm))
+    batch, sequences, work = lay_out(share_batch, group()), group(), Work(ModelCost.of(lm))
     work.count(batch, sequences, True)
     whole, tokens = work.sums()["work_operations"], batch.input_ids.numel()
     for parameter in lm.parameters():
@@ -103,7 +103,7 @@ def test_frozen_weights_cost_no_gradient_of_their_own(lm):
 
 def test_tokens_with_sharing_without_and_with_padding(lm):
     sequences, work = group(), Work(ModelCost.of(lm))
-    work.count(lay_out(pack_batch, sequences), sequences, False)
+    work.count(lay_out(share_batch, sequences), sequences, False)
     assert work.computed == PROMPT + sum(RESPONSES) and work.useful == 3 * PROMPT + sum(RESPONSES)
     work.sums()
     sequences[0].response_ids = np.arange(20)
