@@ -1,10 +1,12 @@
 """The learner on real DeepSpeed and Ray: one update is the same however it is split, and survives a checkpoint."""
 
+import shutil
 from dataclasses import replace
 
 import numpy as np
 import pytest
 import torch
+from transformers import MistralConfig, MistralForCausalLM
 
 from actors.runtime import Runtime
 from agrl.algorithms.batch import TrainSequence
@@ -119,6 +121,25 @@ def check_equal(found, expected, model_path, untrained=()):
         assert off.mean() < 1e-3 * moved and off.max() < 0.1 * moved, name
     for name in ("loss/total", "policy/entropy", "policy/ratio_mean", "grad_norm", "tokens/trained"):
         assert metrics[name] == pytest.approx(expected_metrics[name], rel=2e-3, abs=1e-5), name
+
+
+def test_a_model_with_a_sliding_window_is_packed_whole_and_a_line_says_so(runtime, model_path, tmp_path):
+    folder = tmp_path / "mistral"
+    shutil.copytree(model_path, folder)  # for its tokenizer
+    torch.manual_seed(0)
+    names = ("vocab_size", "hidden_size", "num_hidden_layers", "num_attention_heads", "num_key_value_heads")
+    start = load_model(model_path, "float32").config
+    config = MistralConfig(**{n: getattr(start, n) for n in names}, intermediate_size=64, sliding_window=8)
+    MistralForCausalLM(config).save_pretrained(folder)
+    group = LearnerGroup(runtime, settings(str(folder)), tmp_path)
+    try:
+        notice = group.setup()
+    finally:
+        group.close()
+    assert "learner.packing=packed" in notice and "it cannot share prompts" in notice and "sliding_window" in notice
+    split = {"micro_batch_tokens": 90, "optimizer_steps_per_batch": 2}
+    found = trained(runtime, tmp_path, str(folder), **split)
+    check_equal(found, trained(runtime, tmp_path, str(folder), packing=Packing.padded, **split), str(folder))
 
 
 @pytest.mark.parametrize("zero_stage", [2, 3])
