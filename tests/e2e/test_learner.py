@@ -58,15 +58,18 @@ def sequences(n=24, seed=0, version=0):
 
 
 def trained(runtime, tmp_path, model_path, steps=2, **learner) -> tuple[dict, dict]:
-    """Weights and the last metrics after ``steps`` batches; no sync check: the log-probabilities are made up."""
+    """Weights and the last metrics after ``steps`` batches; no sync check: the log-probabilities are made up.
+
+    Among the metrics ``notice``: what the group has said when it was set up.
+    """
     config = settings(model_path, **learner)
     config.sync.check = False
     group = LearnerGroup(runtime, config, tmp_path)
     try:
-        group.setup()
+        notice = group.setup()
         for seed in range(steps):
             metrics = group.train_policy(sequences(seed=seed), lr=1e-3)
-        return dict(unpack(p) for p in group.weights().result()), metrics
+        return dict(unpack(p) for p in group.weights().result()), metrics | {"notice": notice}
     finally:
         group.close()
 
@@ -131,15 +134,15 @@ def test_a_model_with_a_sliding_window_is_packed_whole_and_a_line_says_so(runtim
     start = load_model(model_path, "float32").config
     config = MistralConfig(**{n: getattr(start, n) for n in names}, intermediate_size=64, sliding_window=8)
     MistralForCausalLM(config).save_pretrained(folder)
-    group = LearnerGroup(runtime, settings(str(folder)), tmp_path)
-    try:
-        notice = group.setup()
-    finally:
-        group.close()
-    assert "learner.packing=packed" in notice and "it cannot share prompts" in notice and "sliding_window" in notice
     split = {"micro_batch_tokens": 90, "optimizer_steps_per_batch": 2}
-    found = trained(runtime, tmp_path, str(folder), **split)
-    check_equal(found, trained(runtime, tmp_path, str(folder), packing=Packing.padded, **split), str(folder))
+    packed, padded = (
+        trained(runtime, tmp_path, str(folder), packing=packing, **split)
+        for packing in (Packing.shared, Packing.padded)
+    )
+    notice = packed[1]["notice"]
+    assert "learner.packing=packed" in notice and "it cannot share prompts" in notice and "sliding_window" in notice
+    assert padded[1]["notice"] == ""
+    check_equal(packed, padded, str(folder))
 
 
 @pytest.mark.parametrize("zero_stage", [2, 3])
