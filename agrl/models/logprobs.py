@@ -43,7 +43,7 @@ class PolicyModel(nn.Module):
         if batch.positions is not None:
             ready = self.lm.config._attn_implementation in (SHARED_PROMPTS, FLEX_SHARED_PROMPTS)
             if ready != (batch.shared is not None):
-                raise ModelError("shared prompts need a model prepared by share_prompts, and it needs them in any row")
+                raise ModelError("a row with shared prompts, and no other, is for a model prepared by share_prompts")
             layout = {"position_ids": batch.positions} | ({SHARED_PROMPTS: batch.shared} if ready else {})
         hidden = self.lm.get_decoder()(input_ids=batch.input_ids, use_cache=False, **layout).last_hidden_state
         hidden = hidden.flatten(0, 1).index_select(0, batch.predictors)

@@ -24,14 +24,14 @@ def choose_packing(lm: PreTrainedModel, wanted: str, flex: bool = False) -> tupl
             return "shared", ""
         reasons.append(f"it cannot share prompts ({reason})")
     if wanted != "padded":
-        if not (reason := pack_sequences(lm)):
+        if not (reason := why_not_packed(lm)):
             return "packed", " and ".join(reasons)
         reasons.append(f"it cannot pack sequences ({reason})")
     return "padded", " and ".join(reasons)
 
 
-def pack_sequences(lm: PreTrainedModel) -> str:
-    """Whether ``lm`` as it is tells sequences in one row apart by their positions: "", or why not.
+def why_not_packed(lm: PreTrainedModel) -> str:
+    """Empty where ``lm`` as it is tells sequences in one row apart by their positions, else how it fails.
 
     Most models of transformers do, whatever their attention: their masks end where positions begin anew.
     """
