@@ -15,6 +15,7 @@ from typing import Any
 import numpy as np
 
 from agrl.errors import ConfigError, DataError, ModelError, WeightSyncError
+from agrl.machine import usable_cpus
 from agrl.models.weights import PackedTensor, checkpoint_names, unpack
 
 SUPPORTED_VLLM = ("0.25", "0.34")  # from, up to but not including; tested with 0.32
@@ -45,7 +46,7 @@ class EngineSettings:
             "VLLM_NO_USAGE_STATS": "1",
             "VLLM_CPU_OMP_THREADS_BIND": "nobind",  # engines and learner take turns on the same cores
             "GOMP_SPINCOUNT": "30000",  # idle threads spin a little: never is slower, for long starves others
-            "OMP_NUM_THREADS": str(self.threads or len(os.sched_getaffinity(0))),
+            "OMP_NUM_THREADS": str(self.threads or usable_cpus()),
         }
 
 

@@ -37,7 +37,10 @@ def start_ray(cluster: str | None, cpus: int, namespace: str) -> bool:
     try:
         if cluster:
             ray.init(address=cluster, **quiet)
-        else:  # one CPU when they are not counted: Ray starts as many idle processes as it has CPUs
+        else:
+            # by default Ray puts its workers behind every other process of the user
+            os.environ.setdefault("RAY_worker_niceness", "0")
+            # one CPU when they are not counted: Ray starts as many idle processes as it has CPUs
             ray.init(address="local", num_cpus=cpus or 1, include_dashboard=False, **quiet)
     except Exception as error:
         where = f"join the Ray cluster at {cluster}" if cluster else "start Ray on this machine"

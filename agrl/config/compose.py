@@ -11,6 +11,7 @@ from omegaconf.errors import ConfigAttributeError, ConfigKeyError, MissingMandat
 
 from agrl.config.check import check
 from agrl.config.schema import Config
+from agrl.config.settle import settle
 from agrl.errors import ConfigError
 
 TAIL_CUTS = ("top_p", "top_k", "min_p", "repetition_penalty", "presence_penalty", "frequency_penalty")
@@ -68,6 +69,7 @@ def typed(composed: DictConfig) -> Config:
         config = cast(Config, OmegaConf.to_object(merged))
     except OmegaConfBaseException as error:
         raise ConfigError(_explain(error), hint=_where_to_look()) from error
+    settle(config)
     check(config)
     return config
 
