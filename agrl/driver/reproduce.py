@@ -115,7 +115,7 @@ def usual_lanes(config: Config) -> int:
 
 
 def share_of_cpus(config: Config, lanes: int, words: Sequence[str] = ()) -> list[str]:
-    """What divides the CPUs of this machine among lanes: a lane's processes and threads, where ``words`` leave them open.
+    """What divides this machine's CPUs among lanes: the processes and threads of a lane that ``words`` leave open.
 
     ``config``: what the words make on this machine.
     """
