@@ -34,17 +34,10 @@ def register(subparsers: argparse._SubParsersAction) -> None:
 
 def run(args: argparse.Namespace) -> int:
     from agrl.config.compose import load_config, resumed_config
-    from agrl.config.words import key_of
     from agrl.driver.loop import train
-    from agrl.errors import ConfigError
     from agrl.report.summary import summary_table
     from agrl.report.terminal import open_terminal
 
-    if args.resume and (whole := [word for word in args.overrides if key_of(word) == "experiment"]):
-        raise ConfigError(
-            f"{whole[0]}: a run goes on with the data and the model that it was started with",
-            hint="leave it out; groups such as ray=NAME, and keys, can be changed",
-        )
     config = resumed_config(args.resume, args.overrides) if args.resume else load_config(args.overrides)
     console = open_terminal(Path(config.run) / "logs" / "driver.log", args.debug)
     folder = train(config, console, resume=args.resume is not None)

@@ -36,14 +36,20 @@ def resumed_config(run: Path, overrides: Sequence[str] = ()) -> Config:
     Raises ConfigError as ``load_config`` does, and when ``run`` holds no run or the overrides name another folder.
     """
     require_utf8(str(run))
-    if others := [word for word in overrides if key_of(word) == "run" and Path(value_of(word)) != run]:
-        raise ConfigError(f"{others[0]}: a run keeps its folder, {run}", hint="leave it out")
+    for word in overrides:
+        if key_of(word) == "experiment":
+            raise ConfigError(
+                f"{word}: {run} keeps the experiment that it was started with",
+                hint="leave it out; other groups and every key can be changed, such as data.evaluation.NAME=FILE",
+            )
+        if key_of(word) == "run" and Path(value_of(word)) != run:
+            raise ConfigError(f"{word}: a run keeps its folder, {run}", hint="leave it out")
     texts = Texts()
     hidden = map_texts(read_saved(run), texts.hide_value, texts.hide_name)
     # groups come after the run's own keys, which they change; the words come last, as always
     defaults = ["schema", "_self_", *({group: None} for group in groups())]
     _store(SAVED, {"defaults": defaults, **hidden})
-    return _compose(SAVED, [*overrides, setting("run", run)], texts)  # an experiment names a folder, too
+    return _compose(SAVED, [*overrides, setting("run", run)], texts)
 
 
 def _compose(start: str, overrides: Sequence[str], texts: Texts) -> Config:
@@ -91,7 +97,7 @@ def _require_name(name: Any) -> Any:
 
 
 def _what(value: Any) -> str:
-    return "a list" if isinstance(value, list) else f"a {type(value).__name__}"
+    return {bool: "a switch", int: "a number", float: "a number"}.get(type(value), "a list")
 
 
 def _shown(value: Any, texts: Texts) -> Any:

@@ -53,7 +53,7 @@ def hydra_words(word: str, texts: Texts) -> list[str]:
     prefix, key, value = WORD.fullmatch(word).groups()  # type: ignore[union-attr] # every string is matched
     prefix = prefix or ""
     if key in groups():
-        return [_group(word, prefix, key, value)]
+        return [_group(word, key, value, taken_out=prefix == "~")]
     kind = kind_of(key)
     if kind is None:
         if value is None and prefix != "~":
@@ -78,6 +78,8 @@ def hydra_words(word: str, texts: Texts) -> list[str]:
         filled = f"{key}={{{found}}}"
         # without a prefix the mapping is replaced, where Hydra would add to it
         return [f"{prefix}{filled}"] if prefix else [f"++{key}=null", f"++{filled}"]
+    if kind is Kind.section and not value.startswith("{"):
+        raise ConfigError(f"{word}: {key} is a section", hint=f"set its keys: {key}.NAME=VALUE")
     return [_readable(word, key, value)]
 
 
@@ -154,17 +156,15 @@ def _mapping(word: str, value: str) -> dict[str, str]:
     return {as_text(word, name.strip()): as_text(word, text.strip()) for name, text in found}
 
 
-def _group(word: str, prefix: str, group: str, value: str | None) -> str:
-    if value is None and prefix != "~":
-        raise ConfigError(f"{word!r} is not a setting", hint=f"choose one: {', '.join(choices(group))}")
-    if value is None or value == "null":
-        return word
-    name, known = _unquoted(value), choices(group)
+def _group(word: str, group: str, value: str | None, taken_out: bool) -> str:
+    """The choice of a group. ``+`` makes no difference: every group is there, if only as null."""
+    if taken_out or value == "null":
+        return f"~{group}"
+    name, known = _unquoted(value or ""), choices(group)
     if name not in known:
-        raise ConfigError(
-            f"{word}: there is no conf/{group}/{name}.yaml", hint=f"{group} is one of {', '.join(known) or 'none'}"
-        )
-    return f"{prefix}{group}='{name}'"
+        wrong = f"there is no conf/{group}/{name}.yaml" if name else "it names none"
+        raise ConfigError(f"{word}: {wrong}", hint=f"{group}=NAME chooses one of {', '.join(known)}")
+    return f"{group}='{name}'"
 
 
 def _readable(word: str, key: str, value: str) -> str:
