@@ -16,6 +16,7 @@ import numpy as np
 
 from agrl.errors import ConfigError, DataError, ModelError, WeightSyncError
 from agrl.machine import usable_cpus
+from agrl.models.paths import without_patterns
 from agrl.models.weights import PackedTensor, checkpoint_names, unpack
 
 SUPPORTED_VLLM = ("0.25", "0.34")  # from, up to but not including; tested with 0.32
@@ -249,8 +250,7 @@ def _build(model_path: str, settings: EngineSettings, on_cpu: bool) -> Any:
         if on_cpu
         else {"gpu_memory_utilization": settings.gpu_memory_utilization}
     )
-    args = EngineArgs(
-        model=model_path,
+    options = dict(
         dtype=settings.dtype,
         max_model_len=settings.max_model_len,
         max_num_seqs=settings.max_concurrent,
@@ -264,7 +264,8 @@ def _build(model_path: str, settings: EngineSettings, on_cpu: bool) -> Any:
         **device,
     )
     try:
-        return LLMEngine.from_engine_args(args)
+        with without_patterns(model_path) as path:
+            return LLMEngine.from_engine_args(EngineArgs(model=path, **options))
     except Exception as error:
         raise ModelError(
             f"vLLM cannot serve {model_path!r}: {error}",

@@ -78,12 +78,17 @@ def parse_args(parser: Parser, argv: Sequence[str]) -> argparse.Namespace:
     args, extra = parser.parse_known_args(argv)
     # argparse gives up on positionals that follow an option; overrides are recognisable, so they are taken anywhere
     if hasattr(args, "overrides"):
-        args.overrides += [word for word in extra if "=" in word and not word.startswith("-")]
-        extra = [word for word in extra if "=" not in word or word.startswith("-")]
+        args.overrides += [word for word in extra if _is_override(word)]
+        extra = [word for word in extra if not _is_override(word)]
     if extra:
         parser.error(f"not understood by `agrl {args.command}`: {' '.join(extra)} (see `agrl {args.command} --help`)")
     args.debug = getattr(args, "debug", False)
     return args
+
+
+def _is_override(word: str) -> bool:
+    """``key=value``, or ``~key``, which takes something out."""
+    return word.startswith("~") or ("=" in word and not word.startswith("-"))
 
 
 def main(argv: Sequence[str] | None = None) -> int:

@@ -7,6 +7,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from agrl.config.compose import load_config
+from agrl.config.words import setting
 from agrl.data.catalogue.build import make_catalogue
 from agrl.data.catalogue.spec import CatalogueSpec
 from agrl.data.files import read_examples, write_examples
@@ -61,11 +62,11 @@ def make_world(folder: Path, work: Workload, args: argparse.Namespace) -> list[s
     tiny_model(folder / "model", folder / "made" / "seed.parquet", "relevance", "brief", SHAPES[args.model])
     overrides = [
         "experiment=agrl_tiny",
-        f"run={folder / 'sft'}",
-        f"model.path={folder / 'model'}",
-        f"data.seed={data['seed']}",
-        f"data.train={data['train']}",
-        f"data.evaluation={{balanced: {data['balanced']}, wild: {data['balanced']}}}",
+        setting("run", folder / "sft"),
+        setting("model.path", folder / "model"),
+        setting("data.seed", data["seed"]),
+        setting("data.train", data["train"]),
+        setting("data.evaluation", {"balanced": data["balanced"], "wild": data["balanced"]}),
         f"task.max_prompt_tokens={work.prompt}",
         f"task.max_response_tokens={work.response}",
         *(ON_GPU if args.device == "cuda" else on_cpu(args.threads)),

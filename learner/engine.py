@@ -13,6 +13,7 @@ import torch
 
 from agrl.models.layout import Batch
 from agrl.models.logprobs import PolicyModel
+from agrl.models.paths import without_patterns
 from learner.adapters import weights
 
 CHECKPOINT_TAG = "engine"
@@ -149,6 +150,7 @@ class TrainingEngine:
 
     def load(self, folder: Path) -> None:
         """Restore what ``save`` wrote. Raises FileNotFoundError naming the folder when it holds no such checkpoint."""
-        path, _ = self.engine.load_checkpoint(str(folder), tag=CHECKPOINT_TAG, load_module_strict=not self._frozen)
+        with without_patterns(folder) as place:
+            path, _ = self.engine.load_checkpoint(place, tag=CHECKPOINT_TAG, load_module_strict=not self._frozen)
         if path is None:
             raise FileNotFoundError(f"{folder} holds no learner checkpoint")

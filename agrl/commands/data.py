@@ -200,4 +200,4 @@ def _show(title: str, stats: dict[str, Any]) -> None:
                 tree.add(f"{name}: {part}")
         return tree
 
-    console().print(grow(Tree(title), stats), highlight=False)
+    console().print(grow(Tree(title), stats))

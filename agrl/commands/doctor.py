@@ -188,16 +188,18 @@ def _version(package: str) -> str | None:
 
 def _show(console) -> list[Check]:
     """Print each check as it is made, group by group, and a last line that says whether all is well."""
-    signs = {OK: "[green]✓[/green]", WARN: "[yellow]![/yellow]", BAD: "[red]✗[/red]"}
+    from rich.text import Text
+
+    signs = {OK: ("✓", "green"), WARN: ("!", "yellow"), BAD: ("✗", "red")}
     found: list[Check] = []
     for check in checks():
         if not found or found[-1].group != check.group:
             console.print(f"\n{check.group}", style="bold")
         found.append(check)
-        console.print(f"  {signs[check.status]} {check.name:<14}", end=" ")
-        console.print(check.found, markup=False, soft_wrap=True)
+        console.print(Text.assemble("  ", signs[check.status], f" {check.name:<14}"), end=" ")
+        console.print(check.found, soft_wrap=True)
         if check.advice:
-            console.print(f"      {check.advice}", markup=False, style="yellow" if check.status != OK else "dim")
+            console.print(f"      {check.advice}", style="yellow" if check.status != OK else "dim")
     bad, warned = (sum(check.status == status for check in found) for status in (BAD, WARN))
     if bad:
         console.print(f"\n{bad} thing(s) missing that every run needs; see above.", style="red")

@@ -77,5 +77,5 @@ def run(args: argparse.Namespace) -> int:
         table = write_results(args.out, shlex.join(["agrl", *words]))
     grid_table(console, table)
     for name in ("results.html", "results.md", "table.json"):
-        console.print(f"{args.out / name}", markup=False, soft_wrap=True)
+        console.print(f"{args.out / name}", soft_wrap=True)
     return 0

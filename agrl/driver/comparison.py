@@ -66,7 +66,7 @@ def compare_judges(
         console.print(table)
     for what, file in (("All numbers", json_file), ("Page", html_file)):
         if file:
-            console.print(f"{what}: {file}", markup=False, soft_wrap=True)
+            console.print(f"{what}: {file}", soft_wrap=True)
     return found
 
 

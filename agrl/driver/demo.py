@@ -10,6 +10,7 @@ from typing import Any
 
 from agrl.config.compose import load_config
 from agrl.config.schema import Config
+from agrl.config.words import setting
 from agrl.data.catalogue.build import make_catalogue
 from agrl.data.catalogue.spec import CatalogueSpec
 from agrl.driver.clock import Clock
@@ -56,13 +57,13 @@ def _configs(out: Path, seed: int, overrides: list[str]) -> tuple[Config, Config
     common = [
         "experiment=agrl_tiny",
         f"trainer.seed={seed}",
-        f"data.seed={data}/seed.parquet",
-        f"data.train={data}/train.parquet",
-        f"data.evaluation={{balanced: {data}/balanced.parquet, wild: {data}/wild.parquet}}",
+        setting("data.seed", data / "seed.parquet"),
+        setting("data.train", data / "train.parquet"),
+        setting("data.evaluation", {name: data / f"{name}.parquet" for name in ("balanced", "wild")}),
         *overrides,
     ]
-    rl = load_config([*common, f"run={out}", f"model.path={out}/sft/model"])
-    sft = load_config([*common, f"run={out}/sft", f"model.path={out}/start"])
+    rl = load_config([*common, setting("run", out), setting("model.path", out / "sft" / "model")])
+    sft = load_config([*common, setting("run", out / "sft"), setting("model.path", out / "start")])
     return rl, sft
 
 

@@ -9,6 +9,7 @@ from typing import Any
 
 from agrl.config.compose import load_config, resumed_config
 from agrl.config.schema import Config
+from agrl.config.words import key_of, setting
 from agrl.data.files import read_examples
 from agrl.data.predictions import write_predictions
 from agrl.driver.baselines import baselines
@@ -82,7 +83,7 @@ def evaluate_model(
         console.print(table)
     for what, file in (("All metrics", json_file), ("Judgements", predictions_file)):
         if file:
-            console.print(f"{what}: {file}", markup=False, soft_wrap=True)
+            console.print(f"{what}: {file}", soft_wrap=True)
     return found
 
 
@@ -94,8 +95,11 @@ def is_run(model: Path) -> bool:
 def evaluation_config(model: Path, overrides: list[str], like: Path | None = None) -> Config:
     """The configuration of the run in ``model``, or of the overrides when it is a plain model folder or hub name.
 
-    ``like``: a run whose configuration a plain model is to be judged under.
+    ``like``: a run whose configuration a plain model is to be judged under. Raises ConfigError by name, also for
+    overrides that name another model.
     """
+    if others := [word for word in overrides if key_of(word) == "model.path"]:
+        raise ConfigError(f"{others[0]}: the model that is judged is {model}", hint="leave it out")
     if is_run(model):
         config = resumed_config(model, overrides)
         exported = model / "model"
@@ -104,5 +108,5 @@ def evaluation_config(model: Path, overrides: list[str], like: Path | None = Non
     elif like:
         config, exported = resumed_config(like, overrides), model
     else:
-        return load_config([*overrides, f"model.path={model}", "run=runs/eval"])
+        return load_config([*overrides, setting("model.path", model), "run=runs/eval"])
     return replace(config, model=replace(config.model, path=str(exported)))

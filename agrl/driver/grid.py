@@ -8,6 +8,7 @@ from enum import Enum
 from pathlib import Path
 from string import Formatter
 
+from agrl.config.words import quoted, setting
 from agrl.errors import ConfigError
 
 
@@ -122,10 +123,11 @@ class Grid:
 
         ``files``: name -> path of the data; "model": what the starts begin with, where they have none of their own.
         """
+        quotable = {name: quoted(path) for name, path in files.items()}
         return [
-            *(word.format(**files) for word in METHODS[cell.method].overrides),
-            f"run={cell.folder(out)}",
-            f"model.path={files['model'] if 'model' in files and not cell.before else cell.origin(out)}",
+            *(word.format_map(quotable) for word in METHODS[cell.method].overrides),
+            setting("run", cell.folder(out)),
+            setting("model.path", files["model"] if "model" in files and not cell.before else cell.origin(out)),
             f"trainer.seed={self.seed_of(cell)}",
         ]
 

@@ -10,6 +10,7 @@ from pathlib import Path
 
 from agrl.config.compose import load_config
 from agrl.config.schema import Config, RayMode
+from agrl.config.words import key_of, setting
 from agrl.data.catalogue.build import make_catalogue
 from agrl.data.catalogue.spec import CatalogueSpec
 from agrl.driver.cells import is_finished, run_baseline, run_cell
@@ -22,7 +23,7 @@ from agrl.driver.tiny_model import tiny_model
 from agrl.errors import AgrlError, ConfigError
 from agrl.machine import usable_cpus
 from agrl.relevance.records import Example
-from agrl.report.progress import board, duration, number, phase
+from agrl.report.progress import board, duration, number, phase, tick
 
 MARK = "grid.json"
 
@@ -55,9 +56,8 @@ def run_all(
     """Run the cells that have a configuration in ``configs``. ``base``: what the services are started with."""
 
     def tell(cell: Cell, seconds: float) -> None:
-        done = sum(is_finished(c, out) for c in cells)
-        found = f"[dim]{duration(seconds)}[/dim]  macro-F1 {reached(cell, out)}"
-        console.print(f"[green]✓[/green] {done}/{len(cells)}  {cell}  {found}")
+        count = sum(is_finished(c, out) for c in cells)
+        console.print(tick(f"{count}/{len(cells)}  {cell}", duration(seconds), f"macro-F1 {reached(cell, out)}"))
 
     trained = [cell for cell in configs if METHODS[cell.method].kind != Kind.baseline]
     for cell in [cell for cell in configs if cell not in trained]:
@@ -138,7 +138,7 @@ def prepare_data(out: Path, grid: Grid, overrides: list[str], console) -> tuple[
 
     An experiment also has a model that all starts begin with, under the name "model".
     """
-    if any(word.startswith("experiment=") for word in overrides):
+    if any(key_of(word) == "experiment" for word in overrides):
         config = load_config(overrides)
         return overrides, {"seed": config.data.seed, "train": config.data.train, "model": config.model.path}
     folder = out / "data"
@@ -146,8 +146,12 @@ def prepare_data(out: Path, grid: Grid, overrides: list[str], console) -> tuple[
         with phase(console, "Making the catalogue"):
             make_catalogue(folder, CatalogueSpec(seed=grid.first_seed), controls=True)
     files = {name: str(folder / f"{name}.parquet") for name in ("seed", "train", "train_teacher", "train_true")}
-    sets = f"data.evaluation={{balanced: {folder}/balanced.parquet, wild: {folder}/wild.parquet}}"
-    common = ["experiment=agrl_tiny", f"data.seed={files['seed']}", f"data.train={files['train']}", sets]
+    common = [
+        "experiment=agrl_tiny",
+        setting("data.seed", files["seed"]),
+        setting("data.train", files["train"]),
+        setting("data.evaluation", {name: folder / f"{name}.parquet" for name in ("balanced", "wild")}),
+    ]
     return [*common, *overrides], files
 
 

@@ -46,7 +46,7 @@ class RunFolder:
                 hint=f"continue it with `agrl train --resume {self.path}`, or choose another folder with run=FOLDER",
             )
         self.logs.mkdir(parents=True, exist_ok=True)
-        (self.path / "config.yaml").write_text(to_yaml(config))
+        (self.path / "config.yaml").write_text(to_yaml(config), encoding="utf-8")
         (self.path / "rulebook.yaml").write_text(book.source)
         (self.path / "versions.json").write_text(json.dumps(versions(), indent=2) + "\n")
 

@@ -5,10 +5,10 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import Any
 
-from rich.markup import escape
-from rich.table import Table
+from rich.text import Text
 
 from agrl.report.evaluation_table import plain_table, three
+from agrl.report.plain import PlainTable, visible
 
 Tally = dict[str, Any]  # what agrl.relevance.comparison.tally returns
 CHANCE = 0.05  # p-values under it are said to be more than chance
@@ -16,13 +16,13 @@ SHOWN = 5  # examples of a kind that the terminal shows; --json and --html hold 
 COLUMNS = ("n", "good", "same", "bad", "win rate", "95 %", "sign p", "acc. A", "acc. B", "McNemar p")
 
 
-def comparison_tables(found: dict[str, Any]) -> Iterator[Table | str]:
+def comparison_tables(found: dict[str, Any]) -> Iterator[PlainTable | Text]:
     """For ``compare`` with the names of both: every set by segment, and the examples where they differ most."""
-    yield f"[bold]A[/bold]  {escape(found['a'])}\n[bold]B[/bold]  {escape(found['b'])}\n"
+    yield Text.assemble(("A", "bold"), visible(f"  {found['a']}\n"), ("B", "bold"), visible(f"  {found['b']}\n"))
     for name, tally in found["sets"].items():
-        table = plain_table(f"{escape(name)}: {reading(tally)}", "", *COLUMNS)
+        table = plain_table(f"{name}: {reading(tally)}", "", *COLUMNS)
         for label, part in rows(tally):
-            table.add_row(escape(label), *_cells(part))
+            table.add_row(label, *_cells(part))
         yield table
     for title, kind in (("Where B gains most", "good_examples"), ("Where B loses most", "bad_examples")):
         if found[kind]:
@@ -64,13 +64,12 @@ def _cells(tally: Tally) -> list[str]:
     return [*counts, *rates, three(tally["accuracy_a"]), three(tally["accuracy_b"]), p_value(tally["mcnemar_p"])]
 
 
-def _examples(title: str, examples: list[dict[str, Any]]) -> Table:
+def _examples(title: str, examples: list[dict[str, Any]]) -> PlainTable:
     table = plain_table(title, "set", "gold", "A", "B")
     for column in table.columns:  # the texts wrap, these do not
         column.no_wrap = True
     table.add_column("query")
     table.add_column("product")
     for e in examples[:SHOWN]:
-        named = map(escape, (e["query"], e["title"]))
-        table.add_row(e["set"], str(e["gold_tier"]), stated(e["a"]), stated(e["b"]), *named)
+        table.add_row(e["set"], str(e["gold_tier"]), stated(e["a"]), stated(e["b"]), e["query"], e["title"])
     return table

@@ -49,6 +49,7 @@ _STYLE = {
     "grid.color": GRID,
     "grid.linewidth": 0.7,
     "text.color": INK,
+    "text.parse_math": False,  # a name with two $ in it is no formula
     "xtick.color": INK,
     "ytick.color": INK,
     "xtick.major.size": 0,

@@ -5,8 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import Any
 
-from rich.table import Table
-
+from agrl.report.plain import PlainTable
 from agrl.report.tables import HEADLINE
 
 Metrics = dict[str, Any]
@@ -14,7 +13,7 @@ Metrics = dict[str, Any]
 
 def evaluation_tables(
     found: dict[str, Metrics], beside: dict[str, dict[str, Metrics]] | None = None
-) -> Iterator[Table]:
+) -> Iterator[PlainTable]:
     """Headline metrics of every set (and of baselines beside the model), then every set by segment."""
     yield _headline(found, beside or {})
     for name, metrics in found.items():
@@ -22,7 +21,7 @@ def evaluation_tables(
             yield _segments(name, metrics["segments"])
 
 
-def _headline(found: dict[str, Metrics], beside: dict[str, dict[str, Metrics]]) -> Table:
+def _headline(found: dict[str, Metrics], beside: dict[str, dict[str, Metrics]]) -> PlainTable:
     table = plain_table("Held-out sets", "")
     columns = [(f"{name} (n={m['n']:,})", m) for name, m in found.items()]
     columns += [(f"{baseline}\n{name}", m) for baseline, sets in beside.items() for name, m in sets.items()]
@@ -39,7 +38,7 @@ def _headline(found: dict[str, Metrics], beside: dict[str, dict[str, Metrics]]) 
     return table
 
 
-def _segments(name: str, segments: dict[str, Metrics]) -> Table:
+def _segments(name: str, segments: dict[str, Metrics]) -> PlainTable:
     table = plain_table(f"{name} by segment", "segment", "n", "accuracy", "macro-F1", "rule adherence", "parse rate")
     for segment, m in sorted(segments.items(), key=lambda pair: pair[1]["accuracy"]):
         values = (m["accuracy"], m["macro_f1"], m["rule_adherence"], m["parse_rate"])
@@ -47,9 +46,9 @@ def _segments(name: str, segments: dict[str, Metrics]) -> Table:
     return table
 
 
-def plain_table(title: str, first: str, *columns: str) -> Table:
+def plain_table(title: str, first: str, *columns: str) -> PlainTable:
     """A table in the style of all evaluations: the first column names, the others are numbers."""
-    table = Table(title=title, title_justify="left", title_style="bold", header_style="dim")
+    table = PlainTable(title)
     table.add_column(first)
     for column in columns:
         table.add_column(column, justify="right")

@@ -9,7 +9,7 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 from rich.console import Console
-from rich.markup import escape
+from rich.text import Text
 
 from agrl.report.comparison_table import p_value
 from agrl.report.evaluation_table import plain_table
@@ -83,18 +83,18 @@ def markdown(sheet: Sheet) -> str:
 def grid_table(console: Console, table: Table) -> None:
     """Print the two metrics that are compared, of every method on every set, and their paired differences."""
     names = [(group, metric) for group in table["sets"] for metric in COMPARED]
-    shown = plain_table("Mean ± sd over runs", "", "runs", *(f"{HEADLINE[m]}\n{escape(group)}" for group, m in names))
+    shown = plain_table("Mean ± sd over runs", "", "runs", *(f"{HEADLINE[m]}\n{group}" for group, m in names))
     columns = [_column(table, group, metric) for group, metric in names]
     for i, (method, n) in enumerate(table["cells"].items()):
         entries = [column[i] for column in columns]
-        cells = [f"{f'[bold]{e.text}[/bold]' if e.best else e.text} {e.sd}".strip() for e in entries]
-        shown.add_row(escape(short(table["labels"][method])), str(n), *cells)
+        cells = [Text.assemble((e.text, "bold" if e.best else ""), f" {e.sd}" if e.sd else "") for e in entries]
+        shown.add_row(short(table["labels"][method]), str(n), *cells)
     console.print(shown)
     if table["comparisons"]:
         shown = plain_table("Mean paired difference (p after Holm)", "", *(c.header for c in shown.columns[2:]))
         for name, sets in table["comparisons"].items():
             found = [sets.get(group, {}).get(metric) for group, metric in names]
-            shown.add_row(escape(_pair(table, name)), *(_brief(values) if values else NOTHING for values in found))
+            shown.add_row(_pair(table, name), *(_brief(values) if values else NOTHING for values in found))
         console.print(shown)
 
 

@@ -11,8 +11,10 @@ from pathlib import Path
 from typing import IO
 
 from rich.console import Console
-from rich.markup import escape
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
+from rich.text import Text
+
+from agrl.report.plain import PlainConsole, visible
 
 LOG_WIDTH = 120
 
@@ -46,7 +48,7 @@ class _RichBar(Bar):
         self._display, self._task = display, task
 
     def advance(self, amount: int = 1, note: str = "") -> None:
-        fields = {"note": escape(note)} if note else {}
+        fields = {"note": visible(note)} if note else {}
         self._display.update(self._task, advance=amount, **fields)
 
 
@@ -87,18 +89,18 @@ def progress(console: Console, description: str, total: int, interval: float = 3
         yield _PlainBar(console, description, total, interval)
         return
     with _display(console) as display:
-        yield _RichBar(display, display.add_task(escape(description), total=total, note=""))
+        yield _RichBar(display, display.add_task(visible(description), total=total, note=""))
 
 
 def _display(console: Console) -> Progress:
     columns = (
-        TextColumn("{task.description}"),
+        TextColumn("{task.description}", markup=False),
         BarColumn(bar_width=28),
         MofNCompleteColumn(),
         TimeElapsedColumn(),
-        TextColumn("[dim]left"),
+        TextColumn("left", style="dim"),
         TimeRemainingColumn(compact=True),
-        TextColumn("{task.fields[note]}", style="cyan"),
+        TextColumn("{task.fields[note]}", style="cyan", markup=False),
     )
     return Progress(*columns, console=console, redirect_stdout=False, redirect_stderr=False)
 
@@ -112,24 +114,30 @@ def phase(console: Console, description: str) -> Iterator[None]:
             console.bar(description, total=None)
             yield
         elif console.is_terminal:
-            with console.status(f"{escape(description)} …"):
+            with console.status(Text(f"{visible(description)} …")):
                 yield
         else:
             yield
     except BaseException:
         console.print(f"✗ {description}  {duration(time.monotonic() - start)}", style="red", markup=False)
         raise
-    console.print(f"[green]✓[/green] {escape(description)}  [dim]{duration(time.monotonic() - start)}[/dim]")
+    console.print(tick(description, duration(time.monotonic() - start)))
 
 
-class Lane(Console):
+def tick(what: str, seconds: str, more: str = "") -> Text:
+    """A line that says what is done, how long it took, and what came of it."""
+    line = Text.assemble(("✓", "green"), f" {visible(what)}  ", (seconds, "dim"))
+    return line.append(f"  {visible(more)}") if more else line
+
+
+class Lane(PlainConsole):
     """The console of what runs on one of several lanes: its text goes to a log, its progress to its row of the board.
 
     Made by ``board``.
     """
 
     def __init__(self, log: IO[str], display: Progress | None) -> None:
-        super().__init__(file=log, width=LOG_WIDTH, highlight=False)
+        super().__init__(log, width=LOG_WIDTH)
         self._display, self._title = display, ""
         self._row = display.add_task("", total=None, note="", visible=False) if display else None
 
@@ -143,7 +151,7 @@ class Lane(Console):
         """The lane's row begins anew, as the bar of ``total`` units, or of something without a count."""
         if self._display is None:
             return _PlainBar(self, description, total or 0, interval=30.0)
-        text = escape("  ".join(part for part in (self._title, description) if part))
+        text = visible("  ".join(part for part in (self._title, description) if part))
         self._display.reset(self._row, total=total, description=text, note="", visible=bool(self._title))
         return _RichBar(self._display, self._row)
 
@@ -158,7 +166,7 @@ def board(
     """
     with ExitStack() as stack:
         display = stack.enter_context(_display(console)) if console.is_terminal else None
-        whole = display.add_task(escape(description), total=total, completed=done, note="") if display else None
+        whole = display.add_task(visible(description), total=total, completed=done, note="") if display else None
         lanes = []
         for log in logs:
             log.parent.mkdir(parents=True, exist_ok=True)

@@ -6,8 +6,9 @@ from pathlib import Path
 
 from rich.box import SIMPLE_HEAD
 from rich.console import Console
-from rich.table import Table
+from rich.text import Text
 
+from agrl.report.plain import PlainTable
 from agrl.report.progress import duration, number
 from agrl.report.run_data import RunData, read_run
 from agrl.report.tables import Change, headline
@@ -24,11 +25,11 @@ def summary_table(console: Console, run_dir: Path) -> None:
         console.print(f"{run.summary.get('steps', '?')} steps; {duration(run.summary['wall_s'])} in all", style="dim")
     for what, name in (("Model", "model"), ("Report", "report.html"), ("Metrics", "metrics.jsonl")):
         if (run.path / name).exists():
-            console.print(f"{what + ':':<9}{run.path / name}", markup=False, soft_wrap=True)
+            console.print(f"{what + ':':<9}{run.path / name}", soft_wrap=True)
 
 
-def _table(run: RunData) -> Table:
-    table = Table(title="Held-out sets", title_justify="left", title_style="bold", header_style="dim", box=SIMPLE_HEAD)
+def _table(run: RunData) -> PlainTable:
+    table = PlainTable("Held-out sets", box=SIMPLE_HEAD)
     table.add_column("")
     for name in run.sets:
         before, after = run.ends(name)
@@ -42,17 +43,17 @@ def _table(run: RunData) -> Table:
     return table
 
 
-def _cells(change: Change) -> tuple[str, str, str]:
+def _cells(change: Change) -> tuple[str, str, str | Text]:
     shown = ["" if value is None else f"{value:.3f}" for value in (change.before, change.after)]
     if change.delta is None:
         return (*shown, "")
     style = "green" if change.gain > 0 else "red" if change.gain < 0 else "dim"
-    return (*shown, f"[{style}]{change.delta:+.3f}[/{style}]")
+    return (*shown, Text(f"{change.delta:+.3f}", style))
 
 
-def _last_values(run: RunData) -> Table:
+def _last_values(run: RunData) -> PlainTable:
     """For a run without evaluations (a supervised start): the first and the last value of what it measured."""
-    table = Table(title="Training", title_justify="left", title_style="bold", header_style="dim", box=SIMPLE_HEAD)
+    table = PlainTable("Training", box=SIMPLE_HEAD)
     for column in ("", "first step", "last step"):
         table.add_column(column, justify="right" if column else "left")
     for phase in run.metrics:

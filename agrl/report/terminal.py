@@ -16,6 +16,7 @@ from rich.panel import Panel
 from rich.text import Text
 
 from agrl.errors import AgrlError
+from agrl.report.plain import PlainConsole, visible
 
 PLAIN_WIDTH = 120  # columns when the output is a file or a pipe; rich would assume 80 and cut tables
 
@@ -75,7 +76,7 @@ def _flush() -> None:
 
 
 def _console(file) -> Console:
-    console = Console(file=file, highlight=False)
+    console = PlainConsole(file)
     if not console.is_terminal and "COLUMNS" not in os.environ:
         console.width = PLAIN_WIDTH
     return console
@@ -100,13 +101,13 @@ def error_block(console: Console, error: BaseException, log: Path | None = None)
     """One readable block: what is wrong, what to do about it, and where the log is."""
     log = log or log_file()
     known = isinstance(error, AgrlError)
-    body = Text(str(error) if known else f"{type(error).__name__}: {error}")
+    body = Text(visible(str(error) if known else f"{type(error).__name__}: {error}"))
     if hint := getattr(error, "hint", ""):
-        body.append("\n\nWhat to do: ", style="bold").append(hint)
+        body.append("\n\nWhat to do: ", style="bold").append(visible(hint))
     elif not known:
         body.append("\n\nThis is a fault in agrl or in a library below it; `--debug` shows the trace.", style="dim")
     if log is not None:
-        body.append(f"\n\nLog: {log}", style="dim")
+        body.append(visible(f"\n\nLog: {log}"), style="dim")
     title = _words(type(error).__name__) if known else "Unexpected error"
     console.print(Panel(body, title=title, title_align="left", border_style="red", padding=(0, 1)))
 
