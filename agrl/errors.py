@@ -18,6 +18,10 @@ class ConfigError(AgrlError):
     """A configuration key is unknown, has the wrong type, or takes part in an impossible combination."""
 
 
+class DiskError(AgrlError):
+    """A disk is full; the message names it and what is free on it."""
+
+
 class RuleBookError(AgrlError):
     """A rule book is malformed; the message names the file and the key."""
 

@@ -19,6 +19,7 @@ from agrl.driver.sft import imitate, load_references
 from agrl.relevance.rulebook import load_rulebook
 
 DONE = "cell.json"
+COMMANDS = {Kind.preference: "dpo", Kind.reinforced: "train"}
 
 
 def is_finished(cell: Cell, out: Path) -> bool:
@@ -35,7 +36,7 @@ def run_cell(services: Services, sets: Sets, cell: Cell, config: Config, out: Pa
     folder.clear()
     kind = METHODS[cell.method].kind
     services.restart(config)
-    folder.start(config, services.book, resume=False)
+    folder.start(config, services.book, command=COMMANDS.get(kind, "sft"))
     run = Run(services, folder, sets, console)
     if kind == Kind.preference:
         prefer(run)

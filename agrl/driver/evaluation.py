@@ -63,12 +63,16 @@ def evaluate_model(
     model: Path,
     overrides: list[str],
     console,
+    logs: Path,
     json_file: Path | None = None,
     predictions_file: Path | None = None,
     baselines_file: Path | None = None,
 ) -> dict[str, dict[str, Any]]:
-    """Evaluate, print and write; returns set name -> metrics. Raises AgrlError by name."""
-    judge = Judge.load(evaluation_config(model, overrides))
+    """Evaluate, print and write; returns set name -> metrics. Raises AgrlError by name.
+
+    ``logs``: the folder whose ``logs`` the rollout actors write to.
+    """
+    judge = Judge.load(replace(evaluation_config(model, overrides), run=str(logs)))
     config, book = judge.config, judge.encoder.book
     predictions = judge.predictions(console)
     found = {name: evaluate(book, rows) for name, rows in predictions.items()}

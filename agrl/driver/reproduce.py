@@ -16,6 +16,7 @@ from agrl.data.catalogue.spec import CatalogueSpec
 from agrl.driver.cells import is_finished, run_baseline, run_cell
 from agrl.driver.grid import METHODS, Cell, Grid, Kind
 from agrl.driver.lanes import Schedule, run_side_by_side
+from agrl.driver.lock import locked
 from agrl.driver.run_folder import RunFolder
 from agrl.driver.running import TaskData, load_data
 from agrl.driver.services import Services, start_services
@@ -24,12 +25,19 @@ from agrl.errors import AgrlError, ConfigError
 from agrl.machine import usable_cpus
 from agrl.relevance.records import Example
 from agrl.report.progress import board, duration, number, phase, tick
+from agrl.report.terminal import log_to
 
 MARK = "grid.json"
 
 
 def reproduce(out: Path, grid: Grid, overrides: list[str], console, lanes: int | None = None) -> None:
     """Run every cell that is not finished yet, ``lanes`` at a time. Raises the AgrlError that names the trouble."""
+    with locked(out):
+        log_to(out / "logs" / "driver.log")
+        _reproduce(out, grid, overrides, console, lanes)
+
+
+def _reproduce(out: Path, grid: Grid, overrides: list[str], console, lanes: int | None) -> None:
     words, files = prepare_data(out, grid, overrides, console)
     cells = [cell for cell in grid.cells() if METHODS[cell.method].files <= files.keys()]
     if left_out := sorted({*grid.methods} - {cell.method for cell in cells}):

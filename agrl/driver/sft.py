@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from typing import TypeVar
 
 import numpy as np
 
@@ -11,9 +13,11 @@ from agrl.algorithms.batch import TrainSequence
 from agrl.algorithms.schedule import learning_rate
 from agrl.config.schema import Config
 from agrl.data.files import read_examples
+from agrl.driver.checkpoint import Length, is_due, restore, save_checkpoint, to_resume
+from agrl.driver.claim import claimed
 from agrl.driver.learners import LearnerGroup
 from agrl.driver.prompts import PromptEncoder
-from agrl.driver.run_folder import RunFolder
+from agrl.driver.run_folder import Checkpoint, RunFolder
 from agrl.driver.runtime import start_runtime
 from agrl.errors import ConfigError, DataError
 from agrl.models.tokens import load_tokenizer
@@ -23,42 +27,72 @@ from agrl.relevance.rulebook import load_rulebook
 from agrl.report.progress import numbers, phase, progress
 from agrl.report.recorder import Recorder
 
+T = TypeVar("T")
 
-def supervised(config: Config, console) -> RunFolder:
-    """Train on ``data.seed``; the result is an ordinary model folder, RUN/model. Raises AgrlError by name."""
-    book, run = load_rulebook(config.task.rulebook), RunFolder(config.run)
-    encoder = PromptEncoder(book, load_tokenizer(config.model.path), config.task)
-    sequences = load_references(config, encoder)
-    run.start(config, book, resume=False)
-    steps, size = config.sft.steps, config.sft.batch_size
-    console.print(
-        f"SFT: {len(sequences):,} references, {steps} steps of {size} = {steps * size / len(sequences):.1f} epochs"
-    )
+
+def supervised(config: Config, console, resume: bool = False) -> RunFolder:
+    """Train on ``data.seed``, or with ``resume`` go on with it; the result is an ordinary model folder, RUN/model.
+
+    Raises AgrlError by name.
+    """
+    length = Length("sft.steps", config.sft.steps, "sft", config.sft)
+    with claimed(config, "sft", resume) as folder:
+        checkpoint = to_resume(folder, length, console) if resume else None
+        if resume and checkpoint is None:
+            return folder
+        book = load_rulebook(config.task.rulebook)
+        sequences = load_references(config, PromptEncoder(book, load_tokenizer(config.model.path), config.task))
+        folder.start(config, book, "sft", resume)
+        c = config.sft
+        console.print(
+            f"SFT: {len(sequences):,} references, {c.steps} steps of {c.batch_size} = "
+            f"{c.steps * c.batch_size / len(sequences):.1f} epochs"
+        )
+        with running_learner(config, folder, console) as learner:
+            imitate(config, learner, sequences, folder, console, checkpoint)
+            with folder.replacing_model() as model:
+                learner.export(model)
+        folder.finish(c.steps)
+        console.print(f"Model: {folder.model}", markup=False, soft_wrap=True)
+    return folder
+
+
+@contextmanager
+def running_learner(config: Config, folder: RunFolder, console) -> Iterator[LearnerGroup]:
+    """Start a learner alone, and stop it at the end."""
     runtime = start_runtime(config)
     try:
         with phase(console, "Loading the learner"):
-            learner = LearnerGroup(runtime, config, run.logs)
+            learner = LearnerGroup(runtime, config, folder.logs)
             notice = learner.setup()
         if notice:
             console.print(notice)
-        imitate(config, learner, sequences, run, console)
-        learner.export(run.model)
+        yield learner
         learner.close()
     finally:
         runtime.shutdown()
-    console.print(f"Model: {run.model}")
-    return run
 
 
-def imitate(config: Config, learner: LearnerGroup, sequences: Sequence[TrainSequence], run: RunFolder, console) -> None:
-    """Train a running learner on the sequences."""
-    c = config.sft
-    with Recorder(run.path, "sft") as recorder, progress(console, "SFT", c.steps) as bar:
-        for step, batch in enumerate(shuffled_batches(sequences, c.batch_size, c.steps, config.trainer.seed)):
+def imitate(
+    config: Config,
+    learner: LearnerGroup,
+    sequences: Sequence[TrainSequence],
+    folder: RunFolder,
+    console,
+    checkpoint: Checkpoint | None = None,
+) -> None:
+    """Train a running learner on the sequences, from the checkpoint or from the start to the last step."""
+    c, trainer = config.sft, config.trainer
+    first = restore(checkpoint, learner, console) if checkpoint else 0
+    with Recorder(folder.path, "sft", first) as recorder, progress(console, "SFT", c.steps) as bar:
+        bar.advance(first)
+        for step, batch in enumerate(shuffled_batches(sequences, c.batch_size, c.steps, trainer.seed, first), first):
             begin = time.perf_counter()
             metrics = learner.train_sft(batch, learning_rate(step, c.lr, c.steps, c.warmup_steps, c.schedule))
             recorder.log(step, metrics | {"time/step": time.perf_counter() - begin})
             bar.advance(1, numbers({"loss": metrics["loss/total"]}))
+            if is_due(trainer, step + 1, c.steps):
+                save_checkpoint(folder, learner, step + 1, c.steps, trainer.keep_checkpoints)
 
 
 def load_references(config: Config, encoder: PromptEncoder) -> list[TrainSequence]:
@@ -97,12 +131,13 @@ def reference_sequences(examples: Sequence[Example], encoder: PromptEncoder, hin
     return found
 
 
-def shuffled_batches(sequences: Sequence[TrainSequence], size: int, steps: int, seed: int):
-    """``steps`` batches of ``size``: epoch after epoch in a fresh, seeded order."""
+def shuffled_batches(sequences: Sequence[T], size: int, steps: int, seed: int, first: int = 0) -> Iterator[list[T]]:
+    """The batches of ``size`` of steps ``first`` to ``steps`` - 1: epoch after epoch in a fresh, seeded order."""
     generator = np.random.default_rng(seed)
     order: list[int] = []
-    for _ in range(steps):
+    for step in range(steps):
         while len(order) < size:
             order.extend(generator.permutation(len(sequences)).tolist())
         batch, order = order[:size], order[size:]
-        yield [sequences[i] for i in batch]
+        if step >= first:
+            yield [sequences[i] for i in batch]
