@@ -160,7 +160,8 @@ def _validate(args: argparse.Namespace) -> int:
         _print_lines([f"{path}: {problem}" for problem in found.problems], f"{path}: ")
         for note in found.notes:
             print(f"{path}: {note}")
-        print(f"{path}: {f'{len(found.problems):,} problems' if found.problems else 'ok'}")
+        count = len(found.problems)
+        print(f"{path}: " + (f"{count:,} problem{'s' * (count > 1)}" if count else "ok"))
     _print_lines(leaks)
     if leaks:
         print("(Queries in common matter between a file that is trained on and one that is evaluated on.)")

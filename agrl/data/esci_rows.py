@@ -45,6 +45,7 @@ class Judged:
 
     @property
     def id(self) -> str:
+        """Of the example; the same for the same pair."""
         return f"{self.query_id}-{self.product[1]}-{self.product[0]}"
 
 

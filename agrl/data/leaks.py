@@ -23,9 +23,10 @@ class Leak:
     of: int  # rows of the held-out set
 
     def __str__(self) -> str:
+        texts = "text" if len(self.queries) == 1 else "texts"
         named = ", ".join(map(repr, self.queries[:SHOWN])) + ", ..." * (len(self.queries) > SHOWN)
         return (
-            f"possible leak: {self.held_out} and {self.trained} have {len(self.queries):,} query texts in common "
+            f"possible leak: {self.held_out} and {self.trained} have {len(self.queries):,} query {texts} in common "
             f"({named}): {self.rows:,} of {self.of:,} rows of {self.held_out}, "
             f"{f'{self.pairs:,}' if self.pairs else 'none'} of them with the same title as well"
         )

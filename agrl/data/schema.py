@@ -57,6 +57,7 @@ _PRODUCT = ("title", "category", "brand", "attributes", "text")
 _REFERENCE = ("tier", "verdicts", "readings")
 _SURROGATE = re.compile("[\ud800-\udfff]")
 
+_MOST_HINTS = 127  # what the column holds; a rule book has a few
 _SHORT = Repr()
 _SHORT.maxstring = _SHORT.maxother = 80
 
@@ -160,7 +161,7 @@ def row_problems(row: Any) -> Iterator[tuple[str, str]]:
     yield from names_problems(row, "verdicts", "verdicts")
     yield from text_problems(row, "segment", "segment", required=False)
     hint = given(row, "hint_level")
-    if hint is not None and not (_is_whole(hint) and hint >= 0):
+    if hint is not None and not (_is_whole(hint) and 0 <= hint <= _MOST_HINTS):
         yield "hint_level", f"expected 0 (no hint) or a hint level, found {shown(hint)}"
     yield from _product_problems(row.get("product"))
     yield from _reference_problems(given(row, "reference"))

@@ -108,6 +108,7 @@ def test_a_row_needs_only_id_query_title_and_tier():
         ({"reference": {**to_row(FULL)["reference"], "verdict": {}}}, "reference.verdict"),
         ({"hint_level": -1}, "hint_level"),
         ({"hint_level": 0.5}, "hint_level"),
+        ({"hint_level": 128}, "hint_level"),
         ({"\ud800": 1}, r"'\ud800'"),
         ({"segment": 3}, "segment"),
         ({"verdict": {}}, "verdict"),
@@ -141,14 +142,26 @@ def test_names_and_values_that_cannot_be_encoded_are_named(names):
 any_text = st.text(st.characters(), max_size=3)  # surrogates too
 
 
-@given(
-    st.recursive(st.none() | st.floats() | any_text, lambda inner: st.lists(inner) | st.dictionaries(any_text, inner))
+any_json = st.recursive(
+    st.none() | st.booleans() | st.integers() | st.floats() | any_text,
+    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(any_text, inner, max_size=3),
+    max_leaves=5,
 )
-def test_whatever_stands_in_a_map_is_named_or_gives_text_that_can_be_written(value):
-    found = problems(row(verdicts=value))
-    if not found:
-        json.dumps(from_row(row(verdicts=value)).verdicts, ensure_ascii=False).encode()
-    assert set(found) <= {"verdicts"}
+
+
+@pytest.mark.parametrize("above", ["", "product", "reference"])
+@given(st.data())
+def test_whatever_stands_in_a_field_is_named_or_can_be_written(above, data):
+    whole = row()
+    part = whole[above] if above else whole
+    field = data.draw(st.sampled_from([*part, "other"]))
+    part[field] = data.draw(any_json)
+    if found := problems(whole):
+        assert all(name.startswith(above) for name in found)
+    else:
+        example = from_row(whole)
+        json.dumps(to_row(example), ensure_ascii=False).encode()
+        assert pa.Table.from_pylist([to_row(example)], schema=SCHEMA).num_rows == 1
 
 
 def test_a_surrogate_pair_of_json_is_one_character(tmp_path):

@@ -14,7 +14,7 @@ def test_queries_in_common_are_counted_and_named_as_they_are_written():
     (leak,) = shared_queries({"train": train}, {"test": test})
     assert (leak.queries, leak.rows, leak.pairs, leak.of) == (("Red  Cup",), 2, 1, 3)
     assert str(leak) == (
-        "possible leak: test and train have 1 query texts in common ('Red  Cup'): 2 of 3 rows of test, "
+        "possible leak: test and train have 1 query text in common ('Red  Cup'): 2 of 3 rows of test, "
         "1 of them with the same title as well"
     )
 
