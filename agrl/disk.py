@@ -17,7 +17,8 @@ REFUSED = (errno.EROFS, errno.EACCES, errno.EPERM)
 FULL_TEXTS = (
     os.strerror(errno.ENOSPC),
     os.strerror(errno.EDQUOT),
-    "PytorchStreamWriter failed writing",  # torch.save
+    "PytorchStreamWriter failed writing",  # torch.save; and when it closes a file that it could not write:
+    ". unexpected pos ",
     "OutOfDiskError",  # Ray's object store has nowhere to spill to
 )
 

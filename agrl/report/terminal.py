@@ -64,11 +64,12 @@ def terminal_before_log(debug: bool = False) -> Console:
     return _current.out
 
 
-def log_to(log_file: Path) -> None:
+def log_to(log_file: str | Path) -> None:
     """Begin the log, or move it; nothing with ``debug`` or where no terminal was opened. Raises OSError."""
     if _current is None or _current.saved is None:
         return
     _flush()
+    log_file = Path(log_file)
     log_file.parent.mkdir(parents=True, exist_ok=True)
     with log_file.open("ab") as sink:
         os.dup2(sink.fileno(), 1)
