@@ -16,20 +16,17 @@ from agrl.driver.prompts import PromptEncoder
 from agrl.driver.run_folder import RunFolder
 from agrl.driver.runtime import start_runtime
 from agrl.errors import ConfigError, DataError
-from agrl.models.tokens import load_tokenizer
 from agrl.relevance.hints import reference_judgement
 from agrl.relevance.records import Example
-from agrl.relevance.rulebook import load_rulebook
 from agrl.report.progress import numbers, phase, progress
 from agrl.report.recorder import Recorder
 
 
 def supervised(config: Config, console) -> RunFolder:
     """Train on ``data.seed``; the result is an ordinary model folder, RUN/model. Raises AgrlError by name."""
-    book, run = load_rulebook(config.task.rulebook), RunFolder(config.run)
-    encoder = PromptEncoder(book, load_tokenizer(config.model.path), config.task)
+    encoder, run = PromptEncoder.load(config), RunFolder(config.run)
     sequences = load_references(config, encoder)
-    run.start(config, book, resume=False)
+    run.start(config, encoder.book, resume=False)
     steps, size = config.sft.steps, config.sft.batch_size
     console.print(
         f"SFT: {len(sequences):,} references, {steps} steps of {size} = {steps * size / len(sequences):.1f} epochs"
