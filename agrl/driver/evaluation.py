@@ -19,10 +19,8 @@ from agrl.driver.run_folder import RunFolder
 from agrl.driver.runtime import start_runtime
 from agrl.driver.services import start_rollouts
 from agrl.errors import ConfigError
-from agrl.models.tokens import load_tokenizer
 from agrl.relevance.metrics import Prediction, evaluate
 from agrl.relevance.records import Example
-from agrl.relevance.rulebook import load_rulebook
 from agrl.report.evaluation_table import evaluation_tables
 from agrl.report.progress import phase
 
@@ -38,7 +36,7 @@ class Judge:
     @classmethod
     def load(cls, config: Config) -> Judge:
         """With the configured sets read and their prompts checked; starts nothing. Raises AgrlError by name."""
-        encoder = PromptEncoder(load_rulebook(config.task.rulebook), load_tokenizer(config.model.path), config.task)
+        encoder = PromptEncoder.load(config)
         return cls(config, encoder, evaluation_sets(config, encoder))
 
     def predictions(self, console) -> dict[str, list[Prediction]]:

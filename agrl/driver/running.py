@@ -21,7 +21,6 @@ from agrl.driver.prompts import PromptEncoder
 from agrl.driver.run_folder import Checkpoint, RunFolder
 from agrl.driver.services import Services, start_services
 from agrl.errors import ConfigError
-from agrl.models.tokens import load_tokenizer
 from agrl.relevance.records import Example
 from agrl.relevance.rulebook import load_rulebook
 from agrl.report.page import write_report
@@ -99,7 +98,7 @@ def load_data(config: Config, hinted: bool) -> TaskData:
     """Read the pool and the held-out sets; ``hinted``: prompts must also fit with their hint. Raises AgrlError."""
     if not config.data.train:
         raise ConfigError("data.train names no file", hint="give data.train=FILE of examples with gold tiers")
-    encoder = PromptEncoder(load_rulebook(config.task.rulebook), load_tokenizer(config.model.path), config.task)
+    encoder = PromptEncoder.load(config)
     examples = read_examples(config.data.train)
     pool = encoder.fitting(examples, hinted)
     check_pool(config, len(pool))

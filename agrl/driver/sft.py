@@ -20,10 +20,8 @@ from agrl.driver.prompts import PromptEncoder
 from agrl.driver.run_folder import Checkpoint, RunFolder
 from agrl.driver.runtime import start_runtime
 from agrl.errors import ConfigError, DataError
-from agrl.models.tokens import load_tokenizer
 from agrl.relevance.hints import reference_judgement
 from agrl.relevance.records import Example
-from agrl.relevance.rulebook import load_rulebook
 from agrl.report.progress import numbers, phase, progress
 from agrl.report.recorder import Recorder
 
@@ -40,9 +38,9 @@ def supervised(config: Config, console, resume: bool = False) -> RunFolder:
         checkpoint = to_resume(folder, length, console) if resume else None
         if resume and checkpoint is None:
             return folder
-        book = load_rulebook(config.task.rulebook)
-        sequences = load_references(config, PromptEncoder(book, load_tokenizer(config.model.path), config.task))
-        folder.start(config, book, "sft", resume)
+        encoder = PromptEncoder.load(config)
+        sequences = load_references(config, encoder)
+        folder.start(config, encoder.book, "sft", resume)
         c = config.sft
         console.print(
             f"SFT: {len(sequences):,} references, {c.steps} steps of {c.batch_size} = "
