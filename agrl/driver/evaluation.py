@@ -18,6 +18,7 @@ from agrl.driver.run_folder import RunFolder
 from agrl.driver.runtime import start_runtime
 from agrl.driver.services import start_rollouts
 from agrl.errors import ConfigError
+from agrl.models.positions import check_positions
 from agrl.models.tokens import load_tokenizer
 from agrl.relevance.metrics import Prediction, evaluate
 from agrl.relevance.records import Example
@@ -37,6 +38,7 @@ class Judge:
     @classmethod
     def load(cls, config: Config) -> Judge:
         """With the configured sets read and their prompts checked; starts nothing. Raises AgrlError by name."""
+        check_positions(config.model.path, config.task.max_prompt_tokens, config.task.max_response_tokens)
         encoder = PromptEncoder(load_rulebook(config.task.rulebook), load_tokenizer(config.model.path), config.task)
         return cls(config, encoder, evaluation_sets(config, encoder))
 

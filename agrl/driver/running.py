@@ -18,6 +18,7 @@ from agrl.driver.prompts import PromptEncoder
 from agrl.driver.run_folder import RunFolder
 from agrl.driver.services import Services, start_services
 from agrl.errors import AgrlError, ConfigError
+from agrl.models.positions import check_positions
 from agrl.models.tokens import load_tokenizer
 from agrl.relevance.records import Example
 from agrl.relevance.rulebook import load_rulebook
@@ -83,6 +84,7 @@ def load_data(config: Config, hinted: bool) -> TaskData:
     """Read the pool and the held-out sets; ``hinted``: prompts must also fit with their hint. Raises AgrlError."""
     if not config.data.train:
         raise ConfigError("data.train names no file", hint="give data.train=FILE of examples with gold tiers")
+    check_positions(config.model.path, config.task.max_prompt_tokens, config.task.max_response_tokens)
     encoder = PromptEncoder(load_rulebook(config.task.rulebook), load_tokenizer(config.model.path), config.task)
     examples = read_examples(config.data.train)
     pool = encoder.fitting(examples, hinted)

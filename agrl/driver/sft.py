@@ -16,6 +16,7 @@ from agrl.driver.prompts import PromptEncoder
 from agrl.driver.run_folder import RunFolder
 from agrl.driver.runtime import start_runtime
 from agrl.errors import ConfigError, DataError
+from agrl.models.positions import check_positions
 from agrl.models.tokens import load_tokenizer
 from agrl.relevance.hints import reference_judgement
 from agrl.relevance.records import Example
@@ -27,6 +28,7 @@ from agrl.report.recorder import Recorder
 def supervised(config: Config, console) -> RunFolder:
     """Train on ``data.seed``; the result is an ordinary model folder, RUN/model. Raises AgrlError by name."""
     book, run = load_rulebook(config.task.rulebook), RunFolder(config.run)
+    check_positions(config.model.path, config.task.max_prompt_tokens, config.task.max_response_tokens)
     encoder = PromptEncoder(book, load_tokenizer(config.model.path), config.task)
     sequences = load_references(config, encoder)
     run.start(config, book, resume=False)
