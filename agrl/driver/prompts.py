@@ -10,6 +10,7 @@ import numpy as np
 
 from agrl.config.schema import Config, TaskConfig
 from agrl.errors import DataError
+from agrl.models.positions import check_positions
 from agrl.models.tokens import (
     TemplateArgs,
     check_round_trip,
@@ -52,7 +53,11 @@ class PromptEncoder:
 
     @classmethod
     def load(cls, config: Config) -> PromptEncoder:
-        """The encoder of a run: its rule book, and its model's tokenizer. Raises RuleBookError or ModelError."""
+        """The encoder of a run: its rule book, and its model's tokenizer.
+
+        Raises RuleBookError or ModelError, also for a model with fewer positions than the limits of ``config.task``.
+        """
+        check_positions(config.model.path, config.task.max_prompt_tokens, config.task.max_response_tokens)
         book, tokenizer = load_rulebook(config.task.rulebook), load_tokenizer(config.model.path)
         return cls(book, tokenizer, config.task, config.model.chat_template_args)
 

@@ -15,6 +15,7 @@ from agrl.driver.learners import LearnerGroup
 from agrl.driver.prompts import PromptEncoder
 from agrl.driver.run_folder import RunFolder
 from agrl.driver.runtime import start_runtime
+from agrl.driver.trial import try_broadcast
 from agrl.relevance.records import Example, RewardMode
 from agrl.relevance.reward import Scorer
 from agrl.relevance.rulebook import RuleBook
@@ -38,11 +39,12 @@ class Services:
     learner: LearnerGroup
 
     def ready(self) -> str:
-        """Wait until everything is loaded; returns what ``LearnerGroup.setup`` has to say."""
+        """Wait until everything is loaded and has been tried; returns what ``LearnerGroup.setup`` has to say."""
         notice = self.learner.setup()
         self.rollouts.ready()
         self.rewards.ready()
         self.replay.ready().result()
+        try_broadcast(self.config, self.learner, self.rollouts, [self.encoder.prompt(e) for e in self.pool[:4]])
         return notice
 
     def restart(self, config: Config) -> None:
