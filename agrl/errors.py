@@ -50,5 +50,9 @@ class DivergenceError(AgrlError):
     """The loss, a gradient or a log-probability is not finite, or the policy has collapsed."""
 
 
+class NothingLearnedError(AgrlError):
+    """A run has nothing to learn from: no answer parses, or no step trains a token."""
+
+
 class LearnerError(AgrlError):
     """A learner rank died or failed; the message names the rank, the step and the last checkpoint."""

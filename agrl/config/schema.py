@@ -96,7 +96,8 @@ class DataConfig:
     seed: str | None = None  # SFT examples: rows with a reference judgement
     train: str | None = None  # RL pool: rows with gold tier, verdicts where known
     evaluation: dict[str, str] = field(default_factory=dict)  # set name -> file
-    max_evaluation: int = 0  # at most this many rows a set, 0 for all
+    max_evaluation: int = 0  # at most this many rows a set, drawn at random, 0 for all
+    evaluation_seed: int = 0  # of that draw: not trainer.seed, so that runs are judged on the same rows
 
 
 @dataclass
@@ -202,6 +203,8 @@ class TrainerConfig:
     checkpoint_every: int = 0  # steps; 0: only after the last
     keep_checkpoints: int = 2  # older ones are deleted
     seed: int = 0  # of everything random in a run
+    require_parsing: bool = True  # stop before training when not one answer of the start model parses
+    max_idle_steps: int = 5  # steps in a row that train no token and end the run, 0: none
     samples_per_step: int = 4  # trajectories a step written to samples.jsonl
 
 

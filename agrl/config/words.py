@@ -62,6 +62,7 @@ def hydra_words(word: str, texts: Texts) -> list[str]:
     if kind is Kind.entry:
         mapping, name = _entry(key)
         key = f"{mapping}.{texts.hide_name(name)}"
+    if kind in (Kind.entry, Kind.value):
         prefix = prefix or "++"  # a name is set or added; only keys of the schema can be misspelt
     if prefix == "~":
         if value is not None:

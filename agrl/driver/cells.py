@@ -69,7 +69,7 @@ def _finish(folder: RunFolder, cell: Cell, wall_s: float, phases: dict[str, floa
 def fit(run: Run) -> None:
     """Supervised training on the running learner, then evaluation."""
     config, services = run.s.config, run.s
-    sequences = load_references(config, services.encoder)
+    sequences = load_references(config, services.encoder).sequences
     with run.clock("learn"):
         imitate(config, services.learner, sequences, run.folder, run.console)
     with run.clock("broadcast"):

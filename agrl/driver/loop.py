@@ -11,7 +11,9 @@ from agrl.driver.checkpoint import Length, is_due, to_resume
 from agrl.driver.claim import claimed
 from agrl.driver.run_folder import Checkpoint, RunFolder
 from agrl.driver.running import Run, running
+from agrl.driver.stall import StallWatch
 from agrl.driver.step import StepResult, training_step
+from agrl.errors import NothingLearnedError
 from agrl.report.progress import numbers, progress
 from agrl.report.recorder import Recorder, sample_row
 
@@ -36,7 +38,8 @@ def train(config: Config, console, resume: bool = False, prepared: bool = False)
 def reinforce(run: Run, checkpoint: Checkpoint | None = None) -> None:
     """Train from the checkpoint, or from the start, to the last step."""
     config = run.s.config.trainer
-    first = _restore(run, checkpoint) if checkpoint else 0
+    watch = StallWatch(config.max_idle_steps)
+    first = _restore(run, watch, checkpoint) if checkpoint else 0
     with Recorder(run.folder.path, "rl", first) as recorder, progress(run.console, "RL", config.steps) as bar:
         bar.advance(first)
         for step in range(first, config.steps):
@@ -44,16 +47,28 @@ def reinforce(run: Run, checkpoint: Checkpoint | None = None) -> None:
             _record(run, recorder, step, result)
             bar.advance(1, _note(result.metrics))
             done = step + 1
+            try:
+                watch.observe(result.metrics)
+            except NothingLearnedError:
+                _checkpoint(run, watch, done)  # what it learned before is not lost
+                raise
             if config.evaluate_every and done % config.evaluate_every == 0 and done < config.steps:
                 run.evaluate(f"step-{done:06d}")
             if is_due(config, done, config.steps):
-                run.checkpoint(done, config.steps, replay=run.s.replay.call("state_dict").result())
+                _checkpoint(run, watch, done)
+    watch.finish()
     run.finish(config.steps)
 
 
-def _restore(run: Run, checkpoint: Checkpoint) -> int:
+def _checkpoint(run: Run, watch: StallWatch, done: int) -> None:
+    replay = run.s.replay.call("state_dict").result()
+    run.checkpoint(done, run.s.config.trainer.steps, replay=replay, watch=watch.state_dict())
+
+
+def _restore(run: Run, watch: StallWatch, checkpoint: Checkpoint) -> int:
     """Bring every service to where the checkpoint was taken; returns the next step."""
     first = run.restore(checkpoint)
+    watch.load_state_dict(checkpoint.state["watch"])
     run.s.replay.call("load_state_dict", checkpoint.state["replay"]).result()
     run.s.rollouts.broadcast(run.s.learner.version, run.s.learner.weights())
     return first

@@ -12,6 +12,7 @@ from typing import Any
 
 from agrl.config.schema import Config
 from agrl.data.files import read_examples
+from agrl.data.leaks import shared_queries
 from agrl.disk import write_whole
 from agrl.driver.checkpoint import restore, save_checkpoint
 from agrl.driver.clock import Clock
@@ -20,6 +21,7 @@ from agrl.driver.plan import check_pool, describe
 from agrl.driver.prompts import PromptEncoder
 from agrl.driver.run_folder import Checkpoint, RunFolder
 from agrl.driver.services import Services, start_services
+from agrl.driver.stall import refuse_unparsed
 from agrl.errors import ConfigError
 from agrl.relevance.records import Example
 from agrl.relevance.rulebook import load_rulebook
@@ -46,13 +48,18 @@ class Run:
         return self.wall_before + time.perf_counter() - self.began
 
     def evaluate(self, label: str) -> None:
-        """Judge the held-out sets with the weights that the rollout actors have; writes evaluation/LABEL-SET.json."""
+        """Judge the held-out sets with the weights that the rollout actors have; writes evaluation/LABEL-SET.json.
+
+        Raises NothingLearnedError when it is the start model ("before") and none of its answers parses.
+        """
         tokens = self.s.config.task.max_response_tokens
         with phase(self.console, f"Evaluating ({label})"), self.clock("evaluate"):
             found = evaluate_sets(self.s.rollouts, self.s.encoder, self.sets, tokens)
         for name, metrics in found.items():
             about = {"label": label, "set": name, "model": self.s.config.model.path, "version": self.s.learner.version}
             self.folder.save_evaluation(label, name, metrics | about)
+        if label == "before" and self.s.config.trainer.require_parsing:
+            refuse_unparsed(found, self.s.config.model.path)
 
     def checkpoint(self, done: int, steps: int, **more: Any) -> None:
         """Write a checkpoint after ``done`` of ``steps`` steps, with ``more`` beside the learner's state."""
@@ -130,6 +137,8 @@ def running(config: Config, folder: RunFolder, command: str, console, resume: bo
     folder.start(config, load_rulebook(config.task.rulebook), command, resume)
     for line in describe(config, pool_size=len(data.pool), too_long=data.too_long):
         console.print(line)
+    for leak in shared_queries({"data.train": data.pool}, data.sets):
+        console.print(f"Note: {leak}", soft_wrap=True)
     began = time.perf_counter()
     with running_services(config, folder, data.pool, console) as services:
         clock.seconds["start"] = time.perf_counter() - began

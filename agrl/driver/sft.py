@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import time
+from collections import Counter
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from dataclasses import dataclass, field
 from typing import TypeVar
 
 import numpy as np
@@ -39,15 +41,13 @@ def supervised(config: Config, console, resume: bool = False) -> RunFolder:
         if resume and checkpoint is None:
             return folder
         encoder = PromptEncoder.load(config)
-        sequences = load_references(config, encoder)
+        references = load_references(config, encoder)
         folder.start(config, encoder.book, "sft", resume)
         c = config.sft
-        console.print(
-            f"SFT: {len(sequences):,} references, {c.steps} steps of {c.batch_size} = "
-            f"{c.steps * c.batch_size / len(sequences):.1f} epochs"
-        )
+        epochs = c.steps * c.batch_size / len(references.sequences)
+        console.print(f"SFT: {references}, {c.steps} steps of {c.batch_size} = {epochs:.1f} epochs")
         with running_learner(config, folder, console) as learner:
-            imitate(config, learner, sequences, folder, console, checkpoint)
+            imitate(config, learner, references.sequences, folder, console, checkpoint)
             with folder.replacing_model() as model:
                 learner.export(model)
         folder.finish(c.steps)
@@ -93,38 +93,55 @@ def imitate(
                 save_checkpoint(folder, learner, step + 1, c.steps, trainer.keep_checkpoints)
 
 
-def load_references(config: Config, encoder: PromptEncoder) -> list[TrainSequence]:
+@dataclass
+class References:
+    """What a file gives to imitate, and how many of its rows give nothing: by the reason."""
+
+    sequences: list[TrainSequence] = field(default_factory=list)
+    left_out: Counter[str] = field(default_factory=Counter)
+
+    def __str__(self) -> str:
+        rows = [f"{n:,} {'row' if n == 1 else 'rows'} {reason}" for reason, n in self.left_out.most_common()]
+        return f"{len(self.sequences):,} references" + (f" ({', '.join(rows)}: left out)" if rows else "")
+
+
+def load_references(config: Config, encoder: PromptEncoder) -> References:
     """What ``data.seed`` gives to imitate. Raises ConfigError when it is not set or has fewer rows than a batch."""
     if not config.data.seed:
         raise ConfigError("data.seed names no file", hint="give data.seed=FILE of examples with a reference judgement")
-    sequences = reference_sequences(read_examples(config.data.seed), encoder, config.sft.hints)
-    if len(sequences) < config.sft.batch_size:
+    found = references(read_examples(config.data.seed), encoder, config.sft.hints)
+    if len(found.sequences) < config.sft.batch_size:
         raise ConfigError(
-            f"sft.batch_size={config.sft.batch_size} is larger than the {len(sequences)} usable rows of "
-            f"{config.data.seed}"
+            f"sft.batch_size={config.sft.batch_size} is more than {config.data.seed} gives: {found}",
+            hint="lower sft.batch_size, or give more rows that fit and have a reference judgement or gold verdicts",
         )
-    return sequences
+    return found
 
 
-def reference_sequences(examples: Sequence[Example], encoder: PromptEncoder, hints: bool = True) -> list[TrainSequence]:
+def references(examples: Sequence[Example], encoder: PromptEncoder, hints: bool = True) -> References:
     """What to imitate: a row's own reference (right or wrong), else one rendered from its gold labels.
 
     ``hints``: also the rows that show a hint. Raises DataError when no row has either, or none fits the length limits.
     """
-    found = []
-    for example in examples if hints else [e for e in examples if not e.hint_level]:
+    found, task = References(), encoder.task
+    for example in examples:
         judgement = example.reference or reference_judgement(encoder.book, example, complete=True)
-        if judgement is None:
-            continue
-        prompt, (_, response) = encoder.prompt(example, example.hint_level), encoder.response(judgement)
-        fits = len(prompt) <= encoder.task.max_prompt_tokens and len(response) <= encoder.task.max_response_tokens
-        if fits:
-            found.append(TrainSequence(prompt, response, np.zeros(len(response), np.float32)))
-    if not found:
+        if example.hint_level and not hints:
+            found.left_out["with a hint"] += 1
+        elif judgement is None:
+            found.left_out["without a judgement"] += 1
+        else:
+            prompt, (_, response) = encoder.prompt(example, example.hint_level), encoder.response(judgement)
+            if len(prompt) > task.max_prompt_tokens:
+                found.left_out["longer than task.max_prompt_tokens"] += 1
+            elif len(response) > task.max_response_tokens:
+                found.left_out["with an answer longer than task.max_response_tokens"] += 1
+            else:
+                found.sequences.append(TrainSequence(prompt, response, np.zeros(len(response), np.float32)))
+    if not found.sequences:
         raise DataError(
-            f"none of {len(examples)} rows has a reference judgement that fits task.max_prompt_tokens and "
-            "task.max_response_tokens",
-            hint="`agrl data stats FILE` shows what the rows have",
+            f"none of {len(examples)} rows can be imitated: {found}",
+            hint="`agrl data stats FILE` shows what the rows have; task.max_*_tokens are the limits",
         )
     return found
 

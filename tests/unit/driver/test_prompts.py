@@ -73,12 +73,14 @@ def test_what_is_wrong_with_a_text_names_its_example():
 
 def test_a_runs_encoder_knows_the_arguments_of_the_chat_template(tmp_path):
     made.chat(made.byte_level()).save_pretrained(tmp_path)
+    (tmp_path / "config.json").write_text('{"model_type": "gpt2", "n_positions": 2048}')
     words = [f"model.path={tmp_path}", "task.prompt_style=brief"]
     thinking, *silent = (
         PromptEncoder.load(load_config([*words, *more]))
         for more in (
             [],
             ["+model.chat_template_args.enable_thinking=false"],
+            ["model.chat_template_args.enable_thinking=false"],
             ["+model.chat_template_args={enable_thinking: false}"],
         )
     )
