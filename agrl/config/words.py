@@ -38,9 +38,9 @@ class Texts:
         """The mark of a value that is text; any other as it is."""
         return self.hide(value) if isinstance(value, str) else value
 
-    def hide_name(self, name: str) -> str:
+    def hide_name(self, name: Any) -> Any:
         """A name in a mapping: itself where Hydra can read it, so that it meets the same name in a file."""
-        return name if NAME.fullmatch(name) else self.hide(name)
+        return name if not isinstance(name, str) or NAME.fullmatch(name) else self.hide(name)
 
     def show(self, text: str) -> str:
         """``text`` with the hidden ones in the place of their marks."""
@@ -126,7 +126,7 @@ def require_utf8(text: str) -> None:
         text.encode("utf-8")
     except UnicodeEncodeError:
         shown = text.encode("utf-8", "surrogateescape").decode("utf-8", "backslashreplace")
-        raise ConfigError(f"{shown!r} is not UTF-8", hint="rename the file or folder") from None
+        raise ConfigError(f"{shown} is not UTF-8", hint="rename the file or folder") from None
 
 
 def _unquoted(value: str) -> str:
