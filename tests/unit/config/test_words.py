@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from omegaconf import OmegaConf
 
 from agrl.config.compose import load_config, resumed_config, to_yaml
-from agrl.config.keys import TEXTS, _all_keys, kind_of
+from agrl.config.keys import TEXTS, all_keys, kind_of
 from agrl.config.words import setting
 from agrl.errors import ConfigError
 
@@ -78,7 +78,7 @@ def test_a_text_is_taken_as_it_stands(name):
 
 
 def test_every_key_that_holds_text_is_taken_as_it_stands():
-    free = [key for key in _all_keys() if kind_of(key) in TEXTS and not key.endswith((".schedule", ".dtype"))]
+    free = [key for key in all_keys() if kind_of(key) in TEXTS and not key.endswith((".schedule", ".dtype"))]
     assert {"run", "model.path", "data.seed", "data.train", "task.rulebook", "ray.address"} <= {*free}
     config = load_config([*TINY, *(f"{key}=20261126_1200" for key in free)])
     assert {OmegaConf.select(OmegaConf.structured(config), key) for key in free} == {"20261126_1200"}
