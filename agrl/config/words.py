@@ -12,7 +12,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from agrl.config.keys import Kind, choices, groups, kind_of, unknown_key
+from agrl.config.keys import TEXTS, Kind, choices, groups, kind_of, unknown_key
 from agrl.errors import ConfigError
 
 WORD = re.compile(r"(\+\+|\+|~)?([^=]*)(?:=(.*))?", re.DOTALL)
@@ -51,27 +51,29 @@ class Texts:
 def hydra_words(word: str, texts: Texts) -> list[str]:
     """What Hydra is to be told in the place of one word. Raises ConfigError that names the word."""
     prefix, key, value = WORD.fullmatch(word).groups()  # type: ignore[union-attr] # every string is matched
-    prefix = prefix or ""
     if key in groups():
         return [_group(word, key, value, taken_out=prefix == "~")]
     kind = kind_of(key)
-    if kind is None:
-        if value is None and prefix != "~":
-            raise ConfigError(f"{word!r} is not a setting", hint="settings have the form key=value")
+    if kind is None and (value is not None or prefix == "~"):
         raise unknown_key(key)
+    if value is None and prefix != "~":
+        raise ConfigError(f"{word!r} is not a setting", hint="settings have the form key=value")
     if kind is Kind.entry:
         mapping, name = _entry(key)
         key = f"{mapping}.{texts.hide_name(name)}"
-        prefix = prefix or "++"  # a name is set or added; only keys of the schema can be misspelt
-    if prefix == "~":
-        if value is not None:
-            raise ConfigError(f"{word}: what is taken out needs no value", hint=f"write ~{key}")
-        return [f"~{key}"]
-    if value is None:
-        raise ConfigError(f"{word!r} is not a setting", hint=f"give it a value: {word}=VALUE")
+        prefix = prefix or "++"  # a name is set or added: only keys of the schema can be misspelt
+    if prefix != "~":
+        return _set(word, prefix or "", key, value, texts)
+    if value is not None:
+        raise ConfigError(f"{word}: what is taken out needs no value", hint=f"write {word.partition('=')[0]}")
+    return [f"~{key}"]
+
+
+def _set(word: str, prefix: str, key: str, value: str, texts: Texts) -> list[str]:
+    kind = kind_of(key)
     if kind is Kind.text_or_null and value == "null":
         return [word]
-    if kind in (Kind.text, Kind.text_or_null, Kind.entry):
+    if kind in TEXTS:
         return [f"{prefix}{key}={texts.hide(as_text(word, value))}"]
     if kind is Kind.texts:
         found = ", ".join(f"{texts.hide_name(n)}: {texts.hide(t)}" for n, t in _mapping(word, value).items())
