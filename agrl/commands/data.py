@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import shlex
 from collections.abc import Callable
 from dataclasses import fields
 from pathlib import Path
@@ -129,7 +130,7 @@ def _make(args: argparse.Namespace) -> int:
     counts = make_catalogue(args.out, spec, lambda name: console().print(f"making {name}.parquet"), args.controls)
     for name, rows in counts.items():
         console().print(f"{args.out / name}.parquet: {rows:,} rows")
-    console().print(f"`agrl data stats {args.out}/*.parquet` shows what is in them")
+    console().print(f"`agrl data stats {shlex.quote(str(args.out))}/*.parquet` shows what is in them")
     return 0
 
 

@@ -40,7 +40,8 @@ class Texts:
 
     def hide_name(self, name: Any) -> Any:
         """A name in a mapping: itself where Hydra can read it, so that it meets the same name in a file."""
-        return name if not isinstance(name, str) or NAME.fullmatch(name) else self.hide(name)
+        plain = not isinstance(name, str) or (NAME.fullmatch(name) and not MARK.search(name))
+        return name if plain else self.hide(name)
 
     def show(self, text: str) -> str:
         """``text`` with the hidden ones in the place of their marks."""

@@ -60,7 +60,7 @@ ODD = [
 ]
 text = st.text(st.characters(exclude_categories=["Cs"], exclude_characters="\0"), min_size=1)
 set_name = text.filter(lambda name: "/" not in name)
-quiet = settings(max_examples=30, deadline=None)
+quiet = settings(max_examples=15, deadline=None)
 
 
 def read_back(config, folder):
@@ -69,12 +69,17 @@ def read_back(config, folder):
     return resumed_config(folder)
 
 
-@pytest.mark.parametrize("name", ODD)
-def test_a_text_is_taken_as_it_stands(name):
-    words = [f"run={name}", f"model.path={name}", f"data.evaluation.odd={name}", f"ray.namespace={name}"]
-    config = load_config([*TINY, *words])
-    assert (config.run, config.model.path, config.ray.namespace) == (name,) * 3
-    assert config.data.evaluation["odd"] == name
+def test_texts_are_taken_as_they_stand():
+    words = [f"data.evaluation.set{i}={name}" for i, name in enumerate(ODD)]
+    assert load_config([*TINY, "~data.evaluation", *words]).data.evaluation == {
+        f"set{i}": name for i, name in enumerate(ODD)
+    }
+
+
+@pytest.mark.parametrize("name", ["20261126_1200", "null", "a [v2], {x}: ${run} = #1", "größe"])
+def test_the_folder_that_is_named_is_the_folder_that_is_used(name):
+    config = load_config([*TINY, f"run={name}", f"model.path={name}"])
+    assert (config.run, config.model.path) == (name, name)
 
 
 def test_every_key_that_holds_text_is_taken_as_it_stands():
@@ -84,11 +89,12 @@ def test_every_key_that_holds_text_is_taken_as_it_stands():
     assert {OmegaConf.select(OmegaConf.structured(config), key) for key in free} == {"20261126_1200"}
 
 
-@pytest.mark.parametrize("name", ODD)
+@pytest.mark.parametrize("name", ["20261126_1200", "runs/1e5", "a [v2], {x}: ${run} = #1", "größe"])
 def test_a_run_in_a_folder_of_any_name_is_found_again(name, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
-    config = load_config([*TINY, setting("run", name), setting("data.evaluation", {name.replace("/", "-"): name})])
-    assert config.run == name
+    sets = {odd.replace("/", "-"): odd for odd in ODD}
+    config = load_config([*TINY, setting("run", name), setting("data.evaluation", sets)])
+    assert (config.run, config.data.evaluation) == (name, sets)
     assert read_back(config, Path(name)) == config
 
 
