@@ -81,15 +81,15 @@ def parse_args(parser: Parser, argv: Sequence[str]) -> argparse.Namespace:
     args, extra = parser.parse_known_args(argv)
     # argparse gives up on positionals that follow an option; overrides are recognisable, so they are taken anywhere
     if hasattr(args, "overrides"):
-        args.overrides += [word for word in extra if _is_override(word)]
-        extra = [word for word in extra if not _is_override(word)]
+        args.overrides += [word for word in extra if is_override(word)]
+        extra = [word for word in extra if not is_override(word)]
     if extra:
         parser.error(f"not understood by `agrl {args.command}`: {' '.join(extra)} (see `agrl {args.command} --help`)")
     args.debug = getattr(args, "debug", False)
     return args
 
 
-def _is_override(word: str) -> bool:
+def is_override(word: str) -> bool:
     """``key=value``, or ``~key``, which takes something out."""
     return word.startswith("~") or ("=" in word and not word.startswith("-"))
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import shlex
 from collections.abc import Callable, Sequence
 from dataclasses import fields
 from itertools import combinations
@@ -131,7 +132,7 @@ def _make(args: argparse.Namespace) -> int:
     counts = make_catalogue(args.out, spec, lambda name: print(f"making {name}.parquet"), args.controls)
     for name, rows in counts.items():
         print(f"{args.out / name}.parquet: {rows:,} rows")
-    print(f"`agrl data stats {args.out}/*.parquet` shows what is in them")
+    print(f"`agrl data stats {shlex.quote(str(args.out))}/*.parquet` shows what is in them")
     return 0
 
 

@@ -52,6 +52,7 @@ def register(subparsers: argparse._SubParsersAction) -> None:
 
 
 def run(args: argparse.Namespace) -> int:
+    from agrl.cli import is_override
     from agrl.driver.grid import METHODS, Grid
     from agrl.driver.reproduce import reproduce
     from agrl.report.grid_page import write_results
@@ -59,10 +60,9 @@ def run(args: argparse.Namespace) -> int:
     from agrl.report.progress import phase
     from agrl.report.terminal import terminal_before_log
 
-    named = [word for word in args.methods or () if "=" not in word]
-    overrides = args.overrides + [
-        word for word in args.methods or () if "=" in word
-    ]  # --methods takes all that follows
+    words = args.methods or ()  # --methods takes all that follows
+    named = [word for word in words if not is_override(word)]
+    overrides = args.overrides + [word for word in words if is_override(word)]
     grid = Grid(
         methods=tuple(named or (QUICK if args.quick else METHODS)),
         starts=args.starts or (1 if args.quick else 2),

@@ -109,6 +109,9 @@ def check(config: Config) -> None:
         raise ConfigError(f"dpo.samples={config.dpo.samples} must be at least 2: a pair needs two responses")
     if config.model.dtype not in ("float32", "bfloat16", "float16"):
         raise ConfigError(f"model.dtype={config.model.dtype!r} is not one of float32, bfloat16, float16")
+    for name in config.data.evaluation:
+        if "/" in name:
+            raise ConfigError(f"data.evaluation: a set cannot be called {name!r}: results are files of that name")
     _check_batch(config)
     _check_loss(config)
     _check_placement(config)

@@ -64,13 +64,14 @@ def kind_of(key: str) -> Kind | None:
 def unknown_key(key: str) -> ConfigError:
     """The error for a key that the schema does not have."""
     reason = BIASED if key.rpartition(".")[2] in TAIL_CUTS else ""
-    near = difflib.get_close_matches(key, _all_keys(), 1, cutoff=0.8)
+    near = difflib.get_close_matches(key, all_keys(), 1, cutoff=0.8)
     hint = f"did you mean {near[0]}?" if near else where_to_look()
     return ConfigError(f"unknown configuration key {key!r}{reason}", hint=hint)
 
 
 @cache
-def _all_keys() -> list[str]:
+def all_keys() -> list[str]:
+    """Every section and every key, "model" and "model.path"."""
     sections = [(field.name, field.default_factory) for field in dataclasses.fields(Config)]
     inner = [
         f"{name}.{field.name}"

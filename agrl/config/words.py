@@ -12,7 +12,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from agrl.config.keys import Kind, choices, groups, kind_of, unknown_key
+from agrl.config.keys import TEXTS, Kind, choices, groups, kind_of, unknown_key
 from agrl.errors import ConfigError
 
 WORD = re.compile(r"(\+\+|\+|~)?([^=]*)(?:=(.*))?", re.DOTALL)
@@ -38,9 +38,10 @@ class Texts:
         """The mark of a value that is text; any other as it is."""
         return self.hide(value) if isinstance(value, str) else value
 
-    def hide_name(self, name: str) -> str:
+    def hide_name(self, name: Any) -> Any:
         """A name in a mapping: itself where Hydra can read it, so that it meets the same name in a file."""
-        return name if NAME.fullmatch(name) else self.hide(name)
+        plain = not isinstance(name, str) or (NAME.fullmatch(name) and not MARK.search(name))
+        return name if plain else self.hide(name)
 
     def show(self, text: str) -> str:
         """``text`` with the hidden ones in the place of their marks."""
@@ -51,28 +52,30 @@ class Texts:
 def hydra_words(word: str, texts: Texts) -> list[str]:
     """What Hydra is to be told in the place of one word. Raises ConfigError that names the word."""
     prefix, key, value = WORD.fullmatch(word).groups()  # type: ignore[union-attr] # every string is matched
-    prefix = prefix or ""
     if key in groups():
         return [_group(word, key, value, taken_out=prefix == "~")]
     kind = kind_of(key)
-    if kind is None:
-        if value is None and prefix != "~":
-            raise ConfigError(f"{word!r} is not a setting", hint="settings have the form key=value")
+    if kind is None and (value is not None or prefix == "~"):
         raise unknown_key(key)
+    if value is None and prefix != "~":
+        raise ConfigError(f"{word!r} is not a setting", hint="settings have the form key=value")
     if kind is Kind.entry:
         mapping, name = _entry(key)
         key = f"{mapping}.{texts.hide_name(name)}"
     if kind in (Kind.entry, Kind.value):
-        prefix = prefix or "++"  # a name is set or added; only keys of the schema can be misspelt
-    if prefix == "~":
-        if value is not None:
-            raise ConfigError(f"{word}: what is taken out needs no value", hint=f"write ~{key}")
-        return [f"~{key}"]
-    if value is None:
-        raise ConfigError(f"{word!r} is not a setting", hint=f"give it a value: {word}=VALUE")
+        prefix = prefix or "++"  # a name is set or added: only keys of the schema can be misspelt
+    if prefix != "~":
+        return _set(word, prefix or "", key, value, texts)
+    if value is not None:
+        raise ConfigError(f"{word}: what is taken out needs no value", hint=f"write {word.partition('=')[0]}")
+    return [f"~{key}"]
+
+
+def _set(word: str, prefix: str, key: str, value: str, texts: Texts) -> list[str]:
+    kind = kind_of(key)
     if kind is Kind.text_or_null and value == "null":
         return [word]
-    if kind in (Kind.text, Kind.text_or_null, Kind.entry):
+    if kind in TEXTS:
         return [f"{prefix}{key}={texts.hide(as_text(word, value))}"]
     if kind is Kind.texts:
         found = ", ".join(f"{texts.hide_name(n)}: {texts.hide(t)}" for n, t in _mapping(word, value).items())
@@ -81,7 +84,7 @@ def hydra_words(word: str, texts: Texts) -> list[str]:
         return [f"{prefix}{filled}"] if prefix else [f"++{key}=null", f"++{filled}"]
     if kind is Kind.section and not value.startswith("{"):
         raise ConfigError(f"{word}: {key} is a section", hint=f"set its keys: {key}.NAME=VALUE")
-    return [_readable(word, key, value)]
+    return [_readable(f"{prefix}{key}={value}", key, value)]
 
 
 def key_of(word: str) -> str:
@@ -127,7 +130,7 @@ def require_utf8(text: str) -> None:
         text.encode("utf-8")
     except UnicodeEncodeError:
         shown = text.encode("utf-8", "surrogateescape").decode("utf-8", "backslashreplace")
-        raise ConfigError(f"{shown!r} is not UTF-8", hint="rename the file or folder") from None
+        raise ConfigError(f"{shown} is not UTF-8", hint="rename the file or folder") from None
 
 
 def _unquoted(value: str) -> str:

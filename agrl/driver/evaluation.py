@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shlex
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -106,7 +107,10 @@ def evaluation_config(model: Path, overrides: list[str], like: Path | None = Non
         config = resumed_config(model, overrides)
         exported = model / "model"
         if not exported.is_dir():
-            raise ConfigError(f"{model} holds no trained model yet", hint=f"finish it: `agrl train --resume {model}`")
+            raise ConfigError(
+                f"{model} holds no trained model yet",
+                hint=f"finish it: `{shlex.join(['agrl', 'train', '--resume', str(model)])}`",
+            )
     elif like:
         config, exported = resumed_config(like, overrides), model
     else:

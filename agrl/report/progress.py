@@ -73,7 +73,7 @@ class _PlainBar(Bar):
         if tenth > self._printed_tenth or now - self._printed_at >= self._interval:
             self._printed_tenth, self._printed_at = tenth, now
             line = f"{self._description}  {self._done}/{self._total}  {duration(now - self._start)}  {self._note}"
-            self._console.print(line.rstrip(), markup=False, soft_wrap=True)
+            self._console.print(Text(visible(line.rstrip())), soft_wrap=True)
 
 
 @contextmanager
@@ -119,7 +119,7 @@ def phase(console: Console, description: str) -> Iterator[None]:
         else:
             yield
     except BaseException:
-        console.print(f"✗ {description}  {duration(time.monotonic() - start)}", style="red", markup=False)
+        console.print(Text(f"✗ {visible(description)}  {duration(time.monotonic() - start)}", style="red"))
         raise
     console.print(tick(description, duration(time.monotonic() - start)))
 

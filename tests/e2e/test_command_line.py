@@ -27,15 +27,20 @@ def world(tmp_path_factory):
     return make_world(tmp_path_factory.mktemp("world"))
 
 
-def test_inline_start_training_and_evaluation_need_no_ray(world, tmp_path):
+def test_inline_start_training_and_evaluation_need_no_ray_and_any_folder_will_do(world, tmp_path):
+    tmp_path /= "20261126_1200, a [v2] größe"
     agrl("sft", *overrides(world, tmp_path / "sft", "ray=inline", "sft.steps=30"))
     start = f"model.path={tmp_path / 'sft' / 'model'}"
     said = agrl("train", *overrides(world, tmp_path / "run", "ray=inline", "trainer.steps=2", start))
     assert "in this process (no Ray)" in said and "Held-out sets" in said
     assert "WARNING" not in said and "INFO" not in said, "third-party output belongs in the log"
     assert len((tmp_path / "run" / "metrics.jsonl").read_text().splitlines()) == 2
+    said = agrl("train", "--resume", tmp_path / "run", "trainer.steps=3", "loss=gspo")
+    assert "sequence ratios" in said
+    assert len((tmp_path / "run" / "metrics.jsonl").read_text().splitlines()) == 3
     result = tmp_path / "result.json"
-    said = agrl("eval", tmp_path / "run", "--json", result, "--baselines", world / "data" / "train.parquet")
+    words = ("ray=inline", "--json", result, "--baselines", world / "data" / "train.parquet")
+    said = agrl("eval", tmp_path / "run", *words)
     assert "tfidf_logistic" in said
     found = json.loads(result.read_text())
     assert found["sets"]["balanced"]["n"] == 16

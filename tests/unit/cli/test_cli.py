@@ -46,6 +46,13 @@ def test_help_imports_nothing_heavy():
     assert done.stdout.split() == []
 
 
+def test_what_is_taken_out_may_stand_anywhere_too(monkeypatch):
+    seen = []
+    argv = ["probe", "~data.evaluation.wild", "--debug", "~loss", "run=-x", "a b=c"]
+    assert run_main(monkeypatch, lambda args: seen.append(args) or 0, argv) == 0
+    assert seen[0].overrides == ["~data.evaluation.wild", "~loss", "run=-x", "a b=c"]
+
+
 @pytest.mark.parametrize("argv", ["a=1 --debug b=2", "--debug a=1 b=2", "a=1 b=2 --debug"])
 def test_overrides_may_stand_anywhere(monkeypatch, argv):
     seen = []

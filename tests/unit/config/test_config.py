@@ -86,6 +86,7 @@ def test_the_default_loss_is_dapo_as_the_schema_has_it():
         (["ray=inline", "rollout.actors=2"], "rollout.actors"),
         (["ray=inline", "ray.address=auto"], "ray.address"),
         (["experiment=nothing"], "experiment/nothing"),
+        (["data.evaluation={a/b: x}"], "a/b"),
     ],
 )
 def test_what_cannot_work_is_refused_by_name(overrides, named):

@@ -1,12 +1,17 @@
 """The grid of `agrl reproduce`: each run after the one that it goes on from, the same seeds for every method."""
 
+from io import StringIO
 from pathlib import Path
 
 import pytest
 
 from agrl.config.compose import load_config
+from agrl.driver import reproduce
+from agrl.driver.demo import _configs
 from agrl.driver.grid import METHODS, Cell, Grid, Kind
+from agrl.driver.reproduce import prepare_data
 from agrl.errors import ConfigError
+from agrl.report.plain import PlainConsole
 
 OUT = Path("out")
 FILES = {name: f"{name}.parquet" for name in ("seed", "train", "train_teacher", "train_true")}
@@ -66,6 +71,31 @@ def test_what_the_methods_differ_in():
     assert configs["sft_tier_only"].task.order.value == "tier_only"
     assert configs["sft_true_reasoning"].data.seed == "train_true.parquet"
     assert not configs["sft_no_hints"].sft.hints and configs["sft"].sft.hints
+
+
+ANYWHERE = ["20261126_1200", "runs/a [v2], {x}", "it's ${y} = größe", "1e5"]
+
+
+@pytest.mark.parametrize("out", map(Path, ANYWHERE))
+@pytest.mark.parametrize("method", ["agrl", "sft_true_reasoning"])
+def test_a_grid_may_lie_in_any_folder(out, method, monkeypatch):
+    monkeypatch.setattr(reproduce, "make_catalogue", lambda folder, spec, controls: None)
+    common, files = prepare_data(out, Grid(), [], PlainConsole(StringIO()))
+    config = load_config([*common, *Grid().overrides(Cell(method, 0, 1), out, files)])
+    assert config.run == f"{out}/runs/{method}/start-0/seed-1"
+    assert config.model.path == f"{out}/runs/sft/start-0/seed-0/model"
+    assert config.data.seed == f"{out}/data/{'train_true' if method == 'sft_true_reasoning' else 'seed'}.parquet"
+    assert config.data.evaluation == {name: f"{out}/data/{name}.parquet" for name in ("balanced", "wild")}
+
+
+@pytest.mark.parametrize("out", map(Path, ANYWHERE))
+def test_a_demo_may_lie_in_any_folder(out):
+    rl, sft = _configs(out, 3, ["trainer.steps=2"])
+    assert (rl.run, rl.model.path, sft.run, sft.model.path) == tuple(
+        f"{out}{inner}" for inner in ("", "/sft/model", "/sft", "/start")
+    )
+    assert rl.data == sft.data and rl.data.train == f"{out}/data/train.parquet"
+    assert rl.data.evaluation == {name: f"{out}/data/{name}.parquet" for name in ("balanced", "wild")}
 
 
 @pytest.mark.parametrize("change", [{"methods": ("ppo",)}, {"starts": 0}, {"seeds": 0}])
