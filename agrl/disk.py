@@ -5,7 +5,6 @@ from __future__ import annotations
 import errno
 import os
 import shutil
-import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -21,6 +20,10 @@ FULL_TEXTS = (
     ". unexpected pos ",
     "OutOfDiskError",  # Ray's object store has nowhere to spill to
 )
+
+TEMPORARY = Path(
+    os.environ.get("RAY_TMPDIR") or os.environ.get("TMPDIR") or "/tmp"
+)  # Ray's sessions and spilled objects
 
 
 def write_whole(path: Path, text: str) -> None:
@@ -79,7 +82,7 @@ def _full(mount: Path, reason: str) -> DiskError:
 
 def _fullest(named: str | None, folder: Path | None) -> Path:
     """The mount point of the file that an error names; of the places that are written to, the fullest, if none."""
-    places = [Path(named)] if isinstance(named, str) else [folder or Path.cwd(), Path(tempfile.gettempdir())]
+    places = [Path(named)] if isinstance(named, str) else [folder or Path.cwd(), TEMPORARY]
     return min((mount_point(place) for place in places), key=lambda mount: shutil.disk_usage(mount).free)
 
 
