@@ -40,7 +40,12 @@ def demo(out: Path, seed: int, overrides: list[str], debug: bool, fresh: bool = 
         _refuse_others(out, fresh)  # again: another process may have had it until now
         _make_room(out, console)
         log_to(out / "logs" / "driver.log")
-        return _demo(out, seed, rl, sft, console)
+        try:
+            return _demo(out, seed, rl, sft, console)
+        except KeyboardInterrupt as stop:
+            if not RunFolder(out).latest():  # what the supervised start alone has said is no help here
+                stop.hint = "the same command begins anew"
+            raise
 
 
 def _demo(out: Path, seed: int, rl: Config, sft: Config, console) -> dict[str, Any]:
