@@ -48,9 +48,8 @@ def explained(error: BaseException, folder: Path | None = None) -> AgrlError | N
         number, text = getattr(cause, "errno", None), f"{type(cause).__name__}: {cause}"
         if number in FULL or any(known in text for known in FULL_TEXTS):
             return _full(_fullest(getattr(cause, "filename", None), folder), text)
-        if number in REFUSED and getattr(cause, "filename", None):
-            return refused(cause)
-    return None
+    # not deeper: libraries try places and go on without them
+    return refused(error) if isinstance(error, OSError) and error.errno in REFUSED and error.filename else None
 
 
 def refused(error: OSError, what: str = "") -> AgrlError:
