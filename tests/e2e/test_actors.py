@@ -22,6 +22,7 @@ from agrl.models.weights import buckets
 from agrl.relevance.records import Example, Judgement, Order, Product, RewardMode
 from agrl.relevance.response import render_response
 from agrl.relevance.rulebook import load_rulebook
+from learner.export import as_published
 from tests.e2e.slow_worker import SlowWorker
 
 TOLERANCE = 1e-4  # nats, fp32
@@ -91,7 +92,8 @@ def disturb(model, scale: float):
 
 def packed(runtime, model) -> list:
     """The model's weights, pending, in several buckets."""
-    return [runtime.put(bucket) for bucket in buckets(model.named_parameters(), bucket_bytes=100_000)]
+    named = as_published(model, model.named_parameters())
+    return [runtime.put(bucket) for bucket in buckets(named, bucket_bytes=100_000)]
 
 
 def requests(count: int, n: int = 1, length: int = 70, seed: int = 0) -> list[GenerationRequest]:
