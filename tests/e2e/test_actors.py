@@ -24,6 +24,7 @@ from agrl.relevance.response import render_response
 from agrl.relevance.rulebook import load_rulebook
 from learner.export import as_published
 from tests.e2e.slow_worker import SlowWorker
+from tests.e2e.small_world import published_model
 
 TOLERANCE = 1e-4  # nats, fp32
 SETTINGS = EngineSettings(dtype="float32", kv_cache_gib=0.05, max_model_len=256, max_concurrent=64)
@@ -194,6 +195,17 @@ def test_temperature_zero_takes_the_likeliest_token(runtime, models, tied_pool):
 def test_a_prompt_without_room_for_a_response_is_named(tied_pool):
     with pytest.raises(DataError, match="request r0: its prompt has 256 tokens"):
         generate(tied_pool, requests(1, length=256), SamplingSettings())
+
+
+@pytest.mark.parametrize("family", ["gpt2", "experts"])
+def test_new_weights_of_published_folders(runtime, tmp_path, family):
+    """Whose files have other names than the model's modules, and more than they."""
+    folder = published_model(tmp_path / "model", family)
+    pool = make_pool(runtime, folder, tmp_path)
+    try:
+        check_before_and_after_new_weights(runtime, pool, folder, version=0)
+    finally:
+        pool.close()
 
 
 def test_missing_weights_are_refused_by_name(runtime, models, tied_pool):
