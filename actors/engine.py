@@ -15,6 +15,7 @@ from typing import Any
 import numpy as np
 
 from agrl.errors import ConfigError, DataError, ModelError, WeightSyncError
+from agrl.models.files import files_of_the_model
 from agrl.models.weights import PackedTensor, unpack
 
 SUPPORTED_VLLM = ("0.25", "0.34")  # from, up to but not including; tested with 0.32
@@ -118,7 +119,8 @@ class RolloutEngine:
         self._settings, self._model_path, self._calls = settings, model_path, 0
         self._tokenizer = load_tokenizer(model_path)
         self._broadcast: set[str] = set()  # the names in the last broadcast
-        self._engine = _build(model_path, settings, on_cpu)
+        with files_of_the_model(model_path) as path:
+            self._engine = _build(path, model_path, settings, on_cpu)
         gc.collect()
         gc.freeze()  # the collector need not walk vLLM's and torch's modules again and again while it generates
 
@@ -236,7 +238,8 @@ def _check_version() -> None:
         )
 
 
-def _build(model_path: str, settings: EngineSettings, on_cpu: bool) -> Any:
+def _build(path: str, model_path: str, settings: EngineSettings, on_cpu: bool) -> Any:
+    """``path``: where the files of ``model_path`` are."""
     from vllm.engine.arg_utils import EngineArgs
     from vllm.v1.engine.llm_engine import LLMEngine
 
@@ -251,7 +254,8 @@ def _build(model_path: str, settings: EngineSettings, on_cpu: bool) -> Any:
         else {"gpu_memory_utilization": settings.gpu_memory_utilization}
     )
     args = EngineArgs(
-        model=model_path,
+        model=path,
+        load_format="hf",  # left to itself, vLLM prefers Mistral's consolidated.safetensors to what the learner loads
         dtype=settings.dtype,
         max_model_len=settings.max_model_len,
         max_num_seqs=settings.max_concurrent,
