@@ -16,6 +16,7 @@ import numpy as np
 
 from agrl.errors import ConfigError, DataError, ModelError, WeightSyncError
 from agrl.machine import usable_cpus
+from agrl.models.files import files_of_the_model
 from agrl.models.paths import without_patterns
 from agrl.models.weights import PackedTensor, unpack
 
@@ -120,7 +121,8 @@ class RolloutEngine:
         self._settings, self._model_path, self._calls = settings, model_path, 0
         self._tokenizer = load_tokenizer(model_path)
         self._broadcast: set[str] = set()  # the names in the last broadcast
-        self._engine = _build(model_path, settings, on_cpu)
+        with files_of_the_model(model_path) as path:
+            self._engine = _build(path, model_path, settings, on_cpu)
         gc.collect()
         gc.freeze()  # the collector need not walk vLLM's and torch's modules again and again while it generates
 
@@ -238,7 +240,8 @@ def _check_version() -> None:
         )
 
 
-def _build(model_path: str, settings: EngineSettings, on_cpu: bool) -> Any:
+def _build(path: str, model_path: str, settings: EngineSettings, on_cpu: bool) -> Any:
+    """``path``: where the files of ``model_path`` are."""
     from vllm.engine.arg_utils import EngineArgs
     from vllm.v1.engine.llm_engine import LLMEngine
 
@@ -253,6 +256,7 @@ def _build(model_path: str, settings: EngineSettings, on_cpu: bool) -> Any:
         else {"gpu_memory_utilization": settings.gpu_memory_utilization}
     )
     options = dict(
+        load_format="hf",  # left to itself, vLLM prefers Mistral's consolidated.safetensors to what the learner loads
         dtype=settings.dtype,
         max_model_len=settings.max_model_len,
         max_num_seqs=settings.max_concurrent,
@@ -266,8 +270,8 @@ def _build(model_path: str, settings: EngineSettings, on_cpu: bool) -> Any:
         **device,
     )
     try:
-        with without_patterns(model_path) as path:
-            return LLMEngine.from_engine_args(EngineArgs(model=path, **options))
+        with without_patterns(path) as plain:
+            return LLMEngine.from_engine_args(EngineArgs(model=plain, **options))
     except Exception as error:
         raise ModelError(
             f"vLLM cannot serve {model_path!r}: {error}",

@@ -5,12 +5,17 @@ from __future__ import annotations
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import nn
 
-from agrl.models.layout import Batch
+from agrl.errors import ModelError
+from agrl.models.layout import Batch, pad_batch
+from agrl.models.probe import gap, probe
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedModel
 
 BASE = ".base_layer"
 
@@ -18,8 +23,8 @@ BASE = ".base_layer"
 def add_adapters(lm: nn.Module, rank: int, alpha: float) -> None:
     """Freeze ``lm`` and give every linear layer but the output layer a trained update alpha / rank B A, in place.
 
-    B starts as zero, so the model is at first the one that it was. No dropout: it would make the ratio of new to old
-    probability random.
+    Experts and routers that are parameters of some other module get one too. B starts as zero, so the model is at first
+    the one that it was. No dropout: it would make the ratio of new to old probability random.
     """
     from peft import LoraConfig, inject_adapter_in_model
 
@@ -51,19 +56,63 @@ class Weight:
         base = self.tensor.detach()
         if self.adapted is None:
             return base
-        (key,) = self.adapted.active_adapters
-        return (base.float() + self.adapted.get_delta_weight(key).float()).to(base.dtype)
+        return (base.float() + self.adapted.get_delta_weight(self.adapter).float()).to(base.dtype)
+
+    @property
+    def adapter(self) -> str:
+        """peft's name of the update."""
+        return self.adapted.active_adapters[0]
 
 
 def weights(lm: nn.Module) -> Iterator[Weight]:
     """What a checkpoint of ``lm`` holds, as if it had no adapters; what is tied, once."""
-    modules, seen = dict(lm.named_modules()), set()
+    adapted, seen = {id(_target(layer)): layer for layer in _adapted_layers(lm)}, set()
     for name, tensor in lm.state_dict(keep_vars=True).items():
         if ".lora_" in name or id(tensor) in seen:
             continue
         seen.add(id(tensor))
-        layer, _, rest = name.partition(f"{BASE}.")
-        yield Weight(name.replace(BASE, ""), tensor, modules[layer] if rest == "weight" else None)
+        yield Weight(name.replace(BASE, ""), tensor, adapted.get(id(tensor)))
+
+
+@torch.no_grad()
+def check_merge(lm: PreTrainedModel) -> None:
+    """Raise ModelError when the merged weights make another model than the updates beside them do.
+
+    Tried on the first adapted layer of each kind, with random values in the place of its B, which is 0.
+    """
+    kinds = {_kind(weight): weight for weight in reversed([w for w in weights(lm) if w.adapted is not None])}
+    generator = torch.Generator().manual_seed(0)
+    ups = [weight.adapted.lora_B[weight.adapter].weight for weight in kinds.values()]
+    for up in ups:
+        up.copy_(torch.randn(up.shape, generator=generator) / up.shape[-1])
+    beside, bases = probe(lm, pad_batch), [weight.tensor.data for weight in kinds.values()]
+    for weight in kinds.values():
+        weight.tensor.data = weight.merged()
+    with without_adapters(lm):
+        reason = gap(lm, probe(lm, pad_batch), beside)
+    for weight, base, up in zip(kinds.values(), bases, ups, strict=True):
+        weight.tensor.data = base
+        up.zero_()
+    if reason:
+        raise ModelError(
+            f"the low-rank updates of a {type(lm).__name__} cannot be merged into its weights: {reason}",
+            hint="train all weights of this model: model.lora_rank=0",
+        )
+
+
+def _adapted_layers(lm: nn.Module) -> list[nn.Module]:
+    from peft.tuners.tuners_utils import BaseTunerLayer
+
+    return [module for module in lm.modules() if isinstance(module, BaseTunerLayer)]
+
+
+def _target(layer: nn.Module) -> nn.Parameter:
+    """What a layer of peft has an update of: experts and routers are parameters of a module that is no linear layer."""
+    return layer.get_param() if hasattr(layer, "get_param") else layer.get_base_layer().weight
+
+
+def _kind(weight: Weight) -> tuple[type, type, str]:
+    return type(weight.adapted), type(weight.adapted.get_base_layer()), weight.name.rpartition(".")[2]
 
 
 @dataclass
@@ -80,9 +129,7 @@ class WithoutAdapters:
 @contextmanager
 def without_adapters(lm: nn.Module) -> Iterator[None]:
     """The model as it was before ``add_adapters``."""
-    from peft.tuners.tuners_utils import BaseTunerLayer
-
-    layers = [module for module in lm.modules() if isinstance(module, BaseTunerLayer)]
+    layers = _adapted_layers(lm)
     for layer in layers:
         layer.enable_adapters(False)
     try:

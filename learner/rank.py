@@ -19,7 +19,7 @@ from agrl.models.packing import choose_packing
 from agrl.models.probe import check_output_layer
 from agrl.models.tokens import load_tokenizer
 from agrl.models.weights import PackedTensor, pack
-from learner.adapters import WithoutAdapters, add_adapters
+from learner.adapters import WithoutAdapters, add_adapters, check_merge
 from learner.engine import TrainingEngine, init_process_group
 from learner.export import as_published, check_export, export, shapes
 from learner.model import Model, Reference, StepSums
@@ -89,6 +89,7 @@ class LearnerRank:
         plain = shapes(lm)
         if s.lora_rank:
             add_adapters(lm, s.lora_rank, s.lora_alpha)
+            check_merge(lm)
         check_export(lm, self.tokenizer, plain, self.rates)
         lm.train()
         work = Work(ModelCost.of(lm))

@@ -96,5 +96,6 @@ def _suspects(lm: PreTrainedModel) -> Iterator[str]:
     """What modules still have of the kind, as "Class.attribute"."""
     for module in lm.modules():
         for name, value in vars(module).items():
-            if isinstance(value, float) and value > 0 and any(part in name.lower() for part in RANDOM):
-                yield f"{type(module).__name__}.{name}"
+            full = f"{type(module).__name__}.{name}"
+            if isinstance(value, float) and value > 0 and any(part in full.lower() for part in RANDOM):
+                yield full

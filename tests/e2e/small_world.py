@@ -12,7 +12,7 @@ from agrl.config.schema import Config
 from agrl.data.catalogue.build import make_catalogue
 from agrl.data.catalogue.spec import CatalogueSpec
 from agrl.driver.tiny_model import tiny_model
-from agrl.models.build import TinyShape
+from agrl.models.build import TinyShape, train_tokenizer
 
 
 def make_world(folder: Path, tied: bool = True) -> Path:
@@ -21,6 +21,35 @@ def make_world(folder: Path, tied: bool = True) -> Path:
     shape = TinyShape(vocab_size=1024, hidden_size=64, layers=2, heads=2, kv_heads=1, intermediate_size=128, tied=tied)
     tiny_model(folder / "model", folder / "data" / "seed.parquet", "relevance", "brief", shape)
     return folder
+
+
+def published_model(folder: Path, family: str, vocabulary: int = 300) -> str:
+    """A small random model, its files as those of its family are published; weights so large that a wrong one shows.
+
+    ``gpt2``: transposed and tied weights, dropout, no prefix, masks beside the weights; ``experts``: each by itself.
+    """
+    import torch
+    from safetensors.torch import load_file, save_file
+    from transformers import AutoModelForCausalLM, GPT2Config, Qwen3MoeConfig
+
+    tokenizer = train_tokenizer(["search: red grinder"], vocabulary)
+    ends = {"vocab_size": vocabulary, "eos_token_id": tokenizer.eos_token_id, "bos_token_id": None}
+    size = {"hidden_size": 64, "num_hidden_layers": 2, "num_attention_heads": 2, "initializer_range": 0.1}
+    experts = {"num_experts": 4, "num_experts_per_tok": 2, "moe_intermediate_size": 64, "intermediate_size": 64}
+    configs = {
+        "gpt2": lambda: GPT2Config(**ends, n_embd=64, n_layer=2, n_head=2, n_positions=256, initializer_range=0.1),
+        "experts": lambda: Qwen3MoeConfig(**ends, **size, **experts, num_key_value_heads=1, head_dim=32),
+    }
+    torch.manual_seed(0)
+    AutoModelForCausalLM.from_config(configs[family]()).save_pretrained(folder)
+    tokenizer.save_pretrained(folder)
+    file = folder / "model.safetensors"
+    weights = {name.removeprefix("transformer."): tensor for name, tensor in load_file(file).items()}
+    if family == "gpt2":
+        weights |= {f"h.{layer}.attn.bias": torch.ones(1, 1, 256, 256) for layer in range(2)}
+    save_file(weights, file, metadata={"format": "pt"})
+    save_file({"tok_embeddings.weight": torch.ones(2, 2)}, folder / "consolidated.safetensors")
+    return str(folder)
 
 
 def overrides(world: Path, run: Path, *more: str) -> list[str]:

@@ -22,7 +22,9 @@ from agrl.models.weights import buckets
 from agrl.relevance.records import Example, Judgement, Order, Product, RewardMode
 from agrl.relevance.response import render_response
 from agrl.relevance.rulebook import load_rulebook
+from learner.export import as_published
 from tests.e2e.slow_worker import SlowWorker
+from tests.e2e.small_world import published_model
 
 TOLERANCE = 1e-4  # nats, fp32
 SETTINGS = EngineSettings(dtype="float32", kv_cache_gib=0.05, max_model_len=256, max_concurrent=64)
@@ -91,7 +93,8 @@ def disturb(model, scale: float):
 
 def packed(runtime, model) -> list:
     """The model's weights, pending, in several buckets."""
-    return [runtime.put(bucket) for bucket in buckets(model.named_parameters(), bucket_bytes=100_000)]
+    named = as_published(model, model.named_parameters())
+    return [runtime.put(bucket) for bucket in buckets(named, bucket_bytes=100_000)]
 
 
 def requests(count: int, n: int = 1, length: int = 70, seed: int = 0) -> list[GenerationRequest]:
@@ -192,6 +195,17 @@ def test_temperature_zero_takes_the_likeliest_token(runtime, models, tied_pool):
 def test_a_prompt_without_room_for_a_response_is_named(tied_pool):
     with pytest.raises(DataError, match="request r0: its prompt has 256 tokens"):
         generate(tied_pool, requests(1, length=256), SamplingSettings())
+
+
+@pytest.mark.parametrize("family", ["gpt2", "experts"])
+def test_new_weights_of_published_folders(runtime, tmp_path, family):
+    """Whose files have other names than the model's modules, and more than they."""
+    folder = published_model(tmp_path / "model", family)
+    pool = make_pool(runtime, folder, tmp_path)
+    try:
+        check_before_and_after_new_weights(runtime, pool, folder, version=0)
+    finally:
+        pool.close()
 
 
 def test_missing_weights_are_refused_by_name(runtime, models, tied_pool):

@@ -1,11 +1,13 @@
 """The learner on real DeepSpeed and Ray: one update is the same however it is split, and survives a checkpoint."""
 
+import json
 import shutil
 from dataclasses import replace
 
 import numpy as np
 import pytest
 import torch
+from safetensors.torch import load_file
 from transformers import MistralConfig, MistralForCausalLM
 
 from actors.runtime import Runtime
@@ -20,6 +22,7 @@ from agrl.models.build import TinyShape, load_model, make_tiny_model
 from agrl.models.weights import unpack
 from agrl.relevance.records import Provenance
 from learner.rank import LearnerRank
+from tests.e2e.small_world import published_model
 
 TEXTS = [f"search: red grinder {i}\ntitle: crimson mill {i}\n" for i in range(50)]
 SHAPE = TinyShape(vocab_size=300, hidden_size=32, layers=2, heads=4, kv_heads=2, intermediate_size=64)
@@ -183,6 +186,27 @@ def test_a_checkpoint_restores_model_and_optimizer(runtime, model_path, tmp_path
     exported = load_model(str(tmp_path / "exported"), "float32").state_dict()
     for name, tensor in expected.items():
         torch.testing.assert_close(exported[name], tensor, rtol=0, atol=1e-7)
+
+
+@pytest.mark.parametrize(("family", "zero_stage", "lora_rank"), [("gpt2", 3, 2), ("experts", 2, 0)])
+def test_a_published_model_is_exported_as_it_is_broadcast(runtime, tmp_path, family, zero_stage, lora_rank):
+    folder = published_model(tmp_path / "model", family)
+    group = LearnerGroup(runtime, settings(folder, ranks=2, zero_stage=zero_stage, lora_rank=lora_rank), tmp_path)
+    try:
+        group.setup()
+        group.train_sft(sequences(), lr=1e-2)
+        sent = dict(unpack(p) for p in group.weights().result())
+        group.export(tmp_path / "exported")
+    finally:
+        group.close()
+    exported = load_file(tmp_path / "exported" / "model.safetensors")
+    assert exported.keys() == sent.keys()
+    assert all(torch.equal(exported[name], tensor) for name, tensor in sent.items())
+    start, end = (load_model(path, "float32").state_dict() for path in (folder, str(tmp_path / "exported")))
+    changed = {name for name in start if not torch.equal(start[name], end[name])}
+    assert changed >= {name for name in start if "attn" in name and name.endswith("proj.weight")}
+    if family == "gpt2":
+        assert json.loads((tmp_path / "exported" / "config.json").read_text())["resid_pdrop"] == 0.1
 
 
 def test_weights_that_were_not_sampled_from_are_refused_before_any_update(runtime, model_path, tmp_path):
