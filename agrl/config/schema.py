@@ -107,7 +107,7 @@ class ModelConfig:
     lora_rank: int = 0  # train low-rank updates (LoRA) of this rank, beside frozen weights; 0 trains all weights
     lora_alpha: float = 32.0  # updates are scaled by lora_alpha / lora_rank
     gradient_checkpointing: bool = False  # recompute activations: less memory, a third more time
-    chat_template_args: dict[str, Any] = field(default_factory=dict)  # as {enable_thinking: false}: for the template
+    chat_template_args: dict[str, Any] = field(default_factory=dict)  # given to the model's chat template, by name
 
 
 @dataclass

@@ -21,7 +21,7 @@ from agrl.models.tokens import (
 )
 from agrl.relevance.hints import max_hint_level
 from agrl.relevance.prompt import Messages, render_prompt
-from agrl.relevance.records import Example, Judgement
+from agrl.relevance.records import Example, Judgement, Order
 from agrl.relevance.response import render_response, sample_responses
 from agrl.relevance.rulebook import RuleBook, load_rulebook
 
@@ -49,7 +49,9 @@ class PromptEncoder:
         self.book, self.tokenizer, self.task = book, tokenizer, task
         self._template_args = template_args
         self._encode = lru_cache(CACHED_PROMPTS)(self._encoded)  # by text: ids are unique within one file only
-        check_round_trip(tokenizer, sample_responses(book, task.order), template_args)
+        # in every order: where line breaks are lost, the lines of a prompt are no lines either
+        responses = [text for order in Order for text in sample_responses(book, order)]
+        check_round_trip(tokenizer, responses, template_args)
 
     @classmethod
     def load(cls, config: Config) -> PromptEncoder:

@@ -24,14 +24,18 @@ def load_tokenizer(path: str) -> PreTrainedTokenizerBase:
     from transformers import AutoTokenizer
 
     try:
-        tokenizer = AutoTokenizer.from_pretrained(path, trust_remote_code=False)
+        # mistral_format: Mistral's own format has no chat template, and lies beside the one that has
+        tokenizer = AutoTokenizer.from_pretrained(path, trust_remote_code=False, mistral_format=False)
     except (OSError, ValueError) as error:
         raise ModelError(
             f"no tokenizer could be loaded from {path!r}: {error}",
             hint="give model.path=FOLDER of a Hugging Face model, or make a small one with `agrl model make`",
         ) from error
     if tokenizer.eos_token_id is None:
-        raise ModelError(f"the tokenizer of {path!r} has no end-of-sequence token, so responses could never end")
+        raise ModelError(
+            f"the tokenizer of {path!r} has no end-of-sequence token, so responses could never end",
+            hint="tokenizer_config.json of its folder names it as eos_token",
+        )
     return tokenizer
 
 

@@ -8,7 +8,14 @@ from transformers import PreTrainedTokenizerFast
 
 from agrl.errors import ConfigError, DataError, ModelError
 from agrl.models.build import END
-from agrl.models.tokens import check_round_trip, decode_response, encode_prompt, encode_response, ordinary_text
+from agrl.models.tokens import (
+    check_round_trip,
+    decode_response,
+    encode_prompt,
+    encode_response,
+    load_tokenizer,
+    ordinary_text,
+)
 from agrl.relevance.prompt import Messages
 from agrl.relevance.records import Order
 from agrl.relevance.response import sample_responses
@@ -168,6 +175,15 @@ def test_arguments_that_a_template_does_not_know_are_refused():
         prompt_text(made.CHATML, add_generation_prompt=False)
     with pytest.raises(ConfigError, match="has no chat template"):
         prompt_text(None, enable_thinking=False)
+
+
+def test_a_mistral_folder_gives_the_tokenizer_that_has_a_chat_template(tmp_path):
+    tokenizer = made.chat(made.byte_level())
+    tokenizer.save_pretrained(tmp_path)
+    (tmp_path / "config.json").write_text('{"model_type": "mistral"}')
+    (tmp_path / "tekken.json").write_text("{}")
+    loaded = load_tokenizer(str(tmp_path))
+    assert encode_prompt(loaded, HARMLESS) == encode_prompt(tokenizer, HARMLESS)
 
 
 # ---- without a chat template -----------------------------------------------------------------------------------------
