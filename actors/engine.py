@@ -15,8 +15,9 @@ from typing import Any
 import numpy as np
 
 from agrl.errors import ConfigError, DataError, ModelError, WeightSyncError
+from agrl.machine import usable_cpus
 from agrl.models.paths import without_patterns
-from agrl.models.weights import PackedTensor, checkpoint_names, unpack
+from agrl.models.weights import PackedTensor, unpack
 
 SUPPORTED_VLLM = ("0.25", "0.34")  # from, up to but not including; tested with 0.32
 
@@ -46,7 +47,7 @@ class EngineSettings:
             "VLLM_NO_USAGE_STATS": "1",
             "VLLM_CPU_OMP_THREADS_BIND": "nobind",  # engines and learner take turns on the same cores
             "GOMP_SPINCOUNT": "30000",  # idle threads spin a little: never is slower, for long starves others
-            "OMP_NUM_THREADS": str(self.threads or len(os.sched_getaffinity(0))),
+            "OMP_NUM_THREADS": str(self.threads or usable_cpus()),
         }
 
 
@@ -118,7 +119,7 @@ class RolloutEngine:
         self.version = 0
         self._settings, self._model_path, self._calls = settings, model_path, 0
         self._tokenizer = load_tokenizer(model_path)
-        self._expected_weights = checkpoint_names(model_path)
+        self._broadcast: set[str] = set()  # the names in the last broadcast
         self._engine = _build(model_path, settings, on_cpu)
         gc.collect()
         gc.freeze()  # the collector need not walk vLLM's and torch's modules again and again while it generates
@@ -191,16 +192,18 @@ class RolloutEngine:
     def load_weights(self, version: int, *buckets: list[PackedTensor]) -> int:
         """Replace the weights by the given ones, all of them, and forget cached prompts; returns ``version``.
 
-        Raises WeightSyncError when a weight is missing or of the wrong size, or the prompt cache cannot be emptied.
+        Raises WeightSyncError when a weight is missing (one that vLLM has, or that the last broadcast had) or of the
+        wrong size, or the prompt cache cannot be emptied.
         """
         weights = [unpack(packed) for bucket in buckets for packed in bucket]
-        missing = self._expected_weights - {name for name, _ in weights}
-        if missing:  # vLLM itself would go on with the old ones
-            raise WeightSyncError(f"weights of version {version}: {len(missing)} are missing, such as {min(missing)}")
+        names = {name for name, _ in weights}
+        _none_missing(version, self._broadcast - names)
         try:
-            self._engine.collective_rpc(_reload, args=(weights,))
+            unloaded = self._engine.collective_rpc(_reload, args=(weights,))
         except Exception as error:
-            raise WeightSyncError(f"vLLM refused the weights of version {version}: {error}") from error
+            raise WeightSyncError(f"vLLM refused the weights of version {version}: {error!r}") from error
+        _none_missing(version, set().union(*unloaded))
+        self._broadcast = names
         if not self._engine.reset_prefix_cache():  # it refuses while requests run
             raise WeightSyncError(f"the prefix cache could not be reset for version {version}")
         self.version = version
@@ -272,15 +275,35 @@ def _build(model_path: str, settings: EngineSettings, on_cpu: bool) -> Any:
         ) from error
 
 
-def _reload(worker: Any, weights: list[tuple[str, Any]]) -> None:
-    """Runs in each of vLLM's workers: put ``weights`` (Hugging Face names) in place of the model's."""
+def _none_missing(version: int, names: set[str]) -> None:
+    """Raise WeightSyncError for weights that were not sent: vLLM itself would go on with the old ones."""
+    if names:
+        raise WeightSyncError(f"weights of version {version}: {len(names)} are missing, such as {min(names)}")
+
+
+def _reload(worker: Any, weights: list[tuple[str, Any]]) -> set[str]:
+    """Runs in each of vLLM's workers: put ``weights`` (as a checkpoint names them) in place of the model's.
+
+    Returns vLLM's names of the parameters that none of them was for; vLLM only logs them.
+    """
     from vllm.platforms import current_platform
 
-    worker.model_runner.reload_weights(weights_iterator=iter(weights))
-    lm_head = getattr(worker.get_model(), "lm_head", None)
+    model, loaded = worker.get_model(), []
+    wanted, load = {name for name, _ in model.named_parameters()}, model.load_weights
+    model.load_weights = lambda pairs: loaded.append(load(pairs)) or loaded[-1]
+    if current_platform.is_cpu():  # which packs the experts of a layer only when it makes their kernel
+        for method in (getattr(module, "quant_method", None) for module in model.modules()):
+            if getattr(method, "moe_kernel", None) is not None:
+                method.moe_kernel = None
+    try:
+        worker.model_runner.reload_weights(weights_iterator=iter(weights))
+    finally:
+        del model.load_weights
+    lm_head = getattr(model, "lm_head", None)
     if current_platform.is_cpu() and hasattr(lm_head, "quant_method"):
         # the CPU build multiplies by a packed copy of the lm_head, which a reload of a tied embedding leaves stale
         lm_head.quant_method.process_weights_after_loading(lm_head)
+    return set() if loaded[0] is None else wanted - loaded[0]  # None: a model that does not say
 
 
 def _spread(seed: int) -> int:

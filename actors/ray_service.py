@@ -8,6 +8,7 @@ import logging
 import os
 import re
 import sys
+import tempfile
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -15,6 +16,7 @@ from typing import Any
 
 os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
 os.environ.setdefault("RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO", "0")  # what later versions do; without it Ray warns
+os.environ.setdefault("RAY_DISABLE_FAILURE_SIGNAL_HANDLER", "1")  # it aborts on SIGTERM; the actors have faulthandler
 
 import ray
 from ray import cloudpickle, exceptions
@@ -35,14 +37,47 @@ def start_ray(cluster: str | None, cpus: int, namespace: str) -> bool:
         return False
     quiet = {"log_to_driver": False, "logging_level": logging.ERROR, "namespace": namespace}
     try:
-        if cluster:
-            ray.init(address=cluster, **quiet)
-        else:  # one CPU when they are not counted: Ray starts as many idle processes as it has CPUs
-            ray.init(address="local", num_cpus=cpus or 1, include_dashboard=False, **quiet)
+        with _own_signal_handlers():
+            if cluster:
+                ray.init(address=cluster, **quiet)
+            else:
+                # by default Ray puts its workers behind every other process of the user
+                os.environ.setdefault("RAY_worker_niceness", "0")
+                # one CPU when they are not counted: Ray starts as many idle processes as it has CPUs
+                ray.init(address="local", num_cpus=cpus or 1, include_dashboard=False, **quiet)
     except Exception as error:
         where = f"join the Ray cluster at {cluster}" if cluster else "start Ray on this machine"
-        raise ActorError(f"cannot {where}: {error}", hint="`agrl doctor` shows what Ray sees") from error
+        reason, hint = _unwritable() or (str(error), "`agrl doctor` shows what Ray sees")
+        raise ActorError(f"cannot {where}: {reason}", hint=hint) from error
     return True
+
+
+@contextlib.contextmanager
+def _own_signal_handlers() -> Iterator[None]:
+    """Keep the driver's handlers: Ray's end the process on SIGTERM without giving it a chance to close anything."""
+    ray_sets, ray._private.utils.set_sigterm_handler = ray._private.utils.set_sigterm_handler, lambda handler: None
+    try:
+        yield
+    finally:
+        ray._private.utils.set_sigterm_handler = ray_sets
+
+
+def _unwritable() -> tuple[str, str] | None:
+    """Why Ray cannot write what it must, and what to do; None where it can."""
+    temporary = Path(os.environ.get("RAY_TMPDIR") or tempfile.gettempdir())
+    places = {
+        "RAY_TMPDIR": (temporary, "its sockets and logs"),
+        "HOME": (Path.home() / ".ray", "the token by which its processes know each other"),
+    }
+    for variable, (place, what) in places.items():
+        try:
+            place.mkdir(parents=True, exist_ok=True)
+            with tempfile.TemporaryFile(dir=place) as probe:
+                probe.write(b"?")
+        except OSError as error:
+            hint = f"set {variable} to a folder that can be written to, for example {variable}=/var/tmp/$USER"
+            return f"it keeps {what} in {place}, which cannot be written to ({error.strerror})", hint
+    return None
 
 
 def stop_ray() -> None:

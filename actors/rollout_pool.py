@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-import os
 import time
 from collections import Counter
 from collections.abc import Iterator, Sequence
@@ -16,6 +15,7 @@ from actors.pool import ServicePool
 from actors.runtime import Runtime, wait_any
 from actors.service import Pending, ServiceDied, Stream
 from agrl.errors import AgrlError, WeightSyncError
+from agrl.machine import usable_cpus
 
 
 @dataclass
@@ -66,7 +66,7 @@ class RolloutPool:
         engine: type = RolloutEngine,
     ) -> None:
         if not settings.threads and runtime.mode != "cluster":  # actors of one machine share its CPUs
-            settings = dataclasses.replace(settings, threads=max(1, len(os.sched_getaffinity(0)) // actors))
+            settings = dataclasses.replace(settings, threads=max(1, usable_cpus() // actors))
         self._pool = ServicePool(
             runtime,
             "rollout",

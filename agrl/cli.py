@@ -8,8 +8,10 @@ configuration overrides adds a positional ``overrides`` (``nargs="*"``); they ma
 from __future__ import annotations
 
 import argparse
+import contextlib
 import importlib
 import os
+import signal
 import sys
 import traceback
 from collections.abc import Sequence
@@ -17,6 +19,7 @@ from importlib.metadata import version
 from types import ModuleType
 
 from agrl.errors import AgrlError
+from agrl.signals import SAID, received, stopping_signals
 
 COMMANDS = ("demo", "data", "model", "sft", "dpo", "train", "eval", "compare", "reproduce", "report", "doctor")
 
@@ -92,7 +95,11 @@ def is_override(word: str) -> bool:
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Run one command. Returns its exit code: 0 success, 1 error, 2 usage, 130 interrupted."""
+    """Run one command.
+
+    Returns its exit code: 0 success, 1 error, 2 usage, 128 + N stopped by signal N (130 Ctrl-C, 143 SIGTERM, 129
+    SIGHUP, 141 nobody reads the output).
+    """
     argv = list(sys.argv[1:] if argv is None else argv)
     _find_own_tools()
     modules = load_commands()
@@ -101,15 +108,26 @@ def main(argv: Sequence[str] | None = None) -> int:
         parser.print_help()
         return 2
     args = parse_args(parser, argv)
+    with stopping_signals():
+        try:
+            return _run(modules[args.command], args)
+        finally:
+            _leave_output()
+
+
+def _run(command: ModuleType, args: argparse.Namespace) -> int:
     try:
-        return modules[args.command].run(args)
-    except KeyboardInterrupt:
-        return _interrupted()
-    except BrokenPipeError:  # the reader of our output left (`| head`): not an error, and nobody to tell
+        return command.run(args)
+    except KeyboardInterrupt as stop:
+        return _stopped(stop)
+    except BrokenPipeError as error:  # the reader of our output left (`| head`): not an error, and nobody to tell
+        if received():
+            return _stopped(error)
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        return 0
+        return 128 + signal.SIGPIPE
     except Exception as error:
-        return _failed(error, args.debug)
+        # what a signal ended may fail in another way first, when its actors got the signal too
+        return _stopped(error) if received() else _failed(error, args.debug)
 
 
 def _find_own_tools() -> None:
@@ -120,32 +138,63 @@ def _find_own_tools() -> None:
         os.environ["PATH"] = os.pathsep.join([own, path])
 
 
-def _interrupted() -> int:
+def _stopped(stop: BaseException) -> int:
+    """Say what stopped the command and, where there is a run, how to go on; returns the exit code."""
     from agrl.report import terminal
 
-    terminal.error_console().print("\nInterrupted.", style="yellow")
-    return 130
+    number = received() or signal.SIGINT
+    with contextlib.suppress(OSError):  # the terminal may be gone
+        console = terminal.error_console()
+        console.print(f"\n{SAID[number]}", style="yellow", markup=False)
+        if hint := _hint(stop):
+            console.print(hint, markup=False, soft_wrap=True)
+    return 128 + number
+
+
+def _hint(error: BaseException | None) -> str:
+    """How to go on, as the run has told it to the exception or to one that it came from."""
+    while error is not None:
+        if hint := getattr(error, "hint", ""):
+            return hint
+        error = error.__cause__ or error.__context__
+    return ""
 
 
 def _failed(error: Exception, debug: bool) -> int:
     """Show an error and return the exit code; the whole trace goes to the log, or to the person with ``--debug``."""
+    from agrl.disk import explained
     from agrl.report import terminal
 
+    shown = error if isinstance(error, AgrlError) else explained(error) or error
     console = terminal.error_console()
-    if debug:
-        console.print_exception(show_locals=False)
-    elif terminal.log_file() is not None or not isinstance(error, AgrlError):
-        _trace_to_log()
-    terminal.error_block(console, error)
+    with contextlib.suppress(OSError):  # the person first: the log may be what cannot be written
+        if debug:
+            console.print_exception(show_locals=False)
+        terminal.error_block(console, shown)
+    if not debug and not (_trace_to_log() or isinstance(shown, AgrlError)):
+        with contextlib.suppress(OSError):
+            console.print_exception(show_locals=False)
     return 1
 
 
-def _trace_to_log() -> None:
+def _trace_to_log() -> bool:
+    """Write the trace of the exception being handled to the log; whether that worked."""
     from agrl.report import terminal
 
-    if terminal.log_file() is not None:  # file descriptor 2 is the log by now
+    if terminal.log_file() is None:
+        return True
+    try:  # file descriptor 2 is the log by now
         traceback.print_exc()
         sys.stderr.flush()
+    except OSError:
+        return False
+    return True
+
+
+def _leave_output() -> None:
+    from agrl.report import terminal
+
+    terminal.give_up_unwritable()
 
 
 if __name__ == "__main__":

@@ -18,6 +18,10 @@ class ConfigError(AgrlError):
     """A configuration key is unknown, has the wrong type, or takes part in an impossible combination."""
 
 
+class DiskError(AgrlError):
+    """A disk is full; the message names it and what is free on it."""
+
+
 class RuleBookError(AgrlError):
     """A rule book is malformed; the message names the file and the key."""
 
@@ -44,6 +48,10 @@ class WeightSyncError(AgrlError):
 
 class DivergenceError(AgrlError):
     """The loss, a gradient or a log-probability is not finite, or the policy has collapsed."""
+
+
+class NothingLearnedError(AgrlError):
+    """A run has nothing to learn from: no answer parses, or no step trains a token."""
 
 
 class LearnerError(AgrlError):

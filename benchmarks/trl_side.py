@@ -54,7 +54,7 @@ def make_trainer(job: dict[str, Any], answers) -> Any:
     config = load_config(job["overrides"])
     book, tokenizer = load_rulebook(config.task.rulebook), load_tokenizer(config.model.path)
     scorer = Scorer(book, Order.think_then_respond)
-    encoder = PromptEncoder(book, tokenizer, config.task)
+    encoder = PromptEncoder.load(config)
     examples = {example.id: example for example in read_examples(config.data.train)}
     rows = [{"prompt": tokenizer.decode(encoder.prompt(e)), "example": e.id} for e in examples.values()]
 

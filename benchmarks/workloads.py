@@ -14,9 +14,7 @@ from agrl.data.files import read_examples, write_examples
 from agrl.driver.prompts import PromptEncoder
 from agrl.driver.sft import supervised
 from agrl.driver.tiny_model import tiny_model
-from agrl.models.tokens import load_tokenizer
 from agrl.relevance.records import Example
-from agrl.relevance.rulebook import load_rulebook
 from agrl.report.terminal import close_terminal, open_terminal
 from benchmarks.shapes import SHAPES
 
@@ -76,7 +74,7 @@ def make_world(folder: Path, work: Workload, args: argparse.Namespace) -> list[s
         "sft.batch_size=16",
     ]
     config = load_config(overrides)
-    encoder = PromptEncoder(load_rulebook("relevance"), load_tokenizer(config.model.path), config.task)
+    encoder = PromptEncoder.load(config)
     for name, path in data.items():
         rows = [e for e in read_examples(folder / "made" / f"{name}.parquet") if not e.hint_level]
         write_examples(path, [filled(encoder, e, work.prompt) for e in rows if fits(encoder, e, work.prompt)])

@@ -28,38 +28,42 @@ def add_adapters(lm: nn.Module, rank: int, alpha: float) -> None:
 
 @dataclass(frozen=True)
 class Weight:
-    """One weight of the model without adapters, by its Hugging Face ``name``.
+    """One weight of the model without adapters, or a buffer that is saved with it, by its ``name`` in the module.
 
-    ``parts``: the parameter alone, or with the A [rank, in] and B [out, rank] that are added to it ``scale`` times.
+    ``adapted``: peft's layer, where it has an update.
     """
 
     name: str
-    parts: list[nn.Parameter]
-    scale: float = 0.0
+    tensor: torch.Tensor
+    adapted: nn.Module | None = None
 
+    @property
+    def parts(self) -> list[nn.Parameter]:
+        """What it is made of: its own parameter, and those of its update."""
+        own = [self.tensor] if isinstance(self.tensor, nn.Parameter) else []
+        if self.adapted is None:
+            return own
+        return [*own, *(p for name, p in self.adapted.named_parameters() if ".lora_" in f".{name}")]
+
+    @torch.no_grad()
     def merged(self) -> torch.Tensor:
         """The weight with its update, in its own precision; a view of the parameter where there is none."""
-        base = self.parts[0].detach()
-        if len(self.parts) == 1:
+        base = self.tensor.detach()
+        if self.adapted is None:
             return base
-        a, b = (part.detach().float() for part in self.parts[1:])
-        return (base.float() + self.scale * b @ a).to(base.dtype)
+        (key,) = self.adapted.active_adapters
+        return (base.float() + self.adapted.get_delta_weight(key).float()).to(base.dtype)
 
 
 def weights(lm: nn.Module) -> Iterator[Weight]:
-    """All weights of ``lm``, with or without adapters, as a checkpoint without adapters names them."""
-    modules = dict(lm.named_modules())
-    for name, parameter in lm.named_parameters():
-        if ".lora_" in name:
+    """What a checkpoint of ``lm`` holds, as if it had no adapters; what is tied, once."""
+    modules, seen = dict(lm.named_modules()), set()
+    for name, tensor in lm.state_dict(keep_vars=True).items():
+        if ".lora_" in name or id(tensor) in seen:
             continue
-        module = modules[name.rpartition(".")[0]]
-        adapted = modules[name.split(BASE)[0]] if BASE in name else None
-        if adapted is None or parameter is not module.weight:
-            yield Weight(name.replace(BASE, ""), [parameter])
-            continue
-        (key,) = adapted.lora_A
-        update = [adapted.lora_A[key].weight, adapted.lora_B[key].weight]
-        yield Weight(name.replace(BASE, ""), [parameter, *update], adapted.scaling[key])
+        seen.add(id(tensor))
+        layer, _, rest = name.partition(f"{BASE}.")
+        yield Weight(name.replace(BASE, ""), tensor, modules[layer] if rest == "weight" else None)
 
 
 @dataclass

@@ -133,12 +133,12 @@ class TrainingEngine:
     def _clip(self, policy: torch.nn.Module, max_grad_norm: float) -> None:
         self._own_norm = float(torch.nn.utils.clip_grad_norm_(policy.parameters(), max_grad_norm))
 
-    def full_parameters(self) -> Iterator[tuple[str, torch.Tensor]]:
-        """Every weight whole, adapters merged, by its Hugging Face name; in ZeRO-3 all ranks must iterate together."""
+    def full_weights(self) -> Iterator[tuple[str, torch.Tensor]]:
+        """Every weight whole, adapters merged, by its name in the module; in ZeRO-3 all ranks must iterate together."""
         import deepspeed
 
         for weight in weights(self.lm):
-            if self.zero_stage == 3:
+            if self.zero_stage == 3 and weight.parts:
                 with deepspeed.zero.GatheredParameters(weight.parts):
                     yield weight.name, weight.merged().clone()
             else:

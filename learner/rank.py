@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import socket
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -12,7 +12,8 @@ from typing import Any
 import torch
 
 from agrl.algorithms.batch import Minibatch, TrainSequence
-from agrl.models.build import load_model, save_model
+from agrl.models.build import load_config, load_model
+from agrl.models.dropout import check_repeatable, random_rates
 from agrl.models.logprobs import PolicyModel
 from agrl.models.packing import choose_packing
 from agrl.models.probe import check_output_layer
@@ -20,6 +21,7 @@ from agrl.models.tokens import load_tokenizer
 from agrl.models.weights import PackedTensor, pack
 from learner.adapters import WithoutAdapters, add_adapters
 from learner.engine import TrainingEngine, init_process_group
+from learner.export import as_published, check_export, export, shapes
 from learner.model import Model, Reference, StepSums
 from learner.policy import kl_to_reference, train_policy
 from learner.preference import sequence_logprobs, train_preference
@@ -75,15 +77,19 @@ class LearnerRank:
         s = self.settings = settings
         torch.manual_seed(s.seed)
         self.tokenizer = load_tokenizer(s.model_path)
+        self.rates = random_rates(load_config(s.model_path))  # as published; in training all are 0
         lm = load_model(s.model_path, s.dtype)
         if s.zero_stage < 3:  # tried where it is trained; above, no device may hold it whole
             lm.to("cuda" if torch.cuda.is_available() else "cpu")
         check_output_layer(lm)
+        check_repeatable(lm)
         packing, reason = choose_packing(lm, s.packing, torch.cuda.is_available())
         if s.gradient_checkpointing:
             lm.gradient_checkpointing_enable({"use_reentrant": False})
+        plain = shapes(lm)
         if s.lora_rank:
             add_adapters(lm, s.lora_rank, s.lora_alpha)
+        check_export(lm, self.tokenizer, plain, self.rates)
         lm.train()
         work = Work(ModelCost.of(lm))
         engine = TrainingEngine(lm, s.zero_stage, s.dtype, s.lr, s.weight_decay, s.max_grad_norm)
@@ -133,11 +139,14 @@ class LearnerRank:
     # ---- weights and checkpoints ----------------------------------------------------------------------------------
 
     def weights(self) -> list[PackedTensor]:
-        """All parameters, packed for the rollout actors, on rank 0; an empty list on the others (who must call too)."""
-        return [packed for packed in map(self._packed, self.model.engine.full_parameters()) if packed is not None]
+        """All weights, packed for the rollout actors, on rank 0; an empty list on the others (who must call too)."""
+        return [pack(*named) for named in as_published(self.model.engine.lm, self._on_first_rank())]
 
-    def _packed(self, named: tuple[str, torch.Tensor]) -> PackedTensor | None:
-        return pack(*named) if self.rank == 0 else None
+    def _on_first_rank(self) -> Iterator[tuple[str, torch.Tensor]]:
+        """Every weight whole; on the other ranks, which help to gather them, none."""
+        for named in self.model.engine.full_weights():
+            if self.rank == 0:
+                yield named
 
     def save(self, folder: str) -> None:
         """Write this rank's part of a checkpoint: model, optimizer, random state."""
@@ -151,12 +160,8 @@ class LearnerRank:
 
     def export(self, folder: str) -> None:
         """Write an ordinary Hugging Face folder (from rank 0; every rank must call)."""
-        state = {name: tensor.cpu().clone() for name, tensor in self.model.engine.full_parameters()}
+        found = self._on_first_rank()
         if self.rank == 0:
-            lm = self.model.engine.lm
-            if self.settings.zero_stage == 3 or self.settings.lora_rank:  # its own parameters are parts, or unmerged
-                lm = type(lm)(lm.config)
-                lm.load_state_dict(state, strict=False)
-                lm.tie_weights()
-                lm = lm.to(getattr(torch, self.settings.dtype))
-            save_model(lm, self.tokenizer, Path(folder))
+            export(self.model.engine.lm, self.tokenizer, Path(folder), found, self.rates)
+        else:
+            list(found)

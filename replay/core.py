@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+import hashlib
+import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
 from agrl.config.schema import GuidanceConfig, ReplayConfig
+from agrl.data.schema import to_row
+from agrl.errors import DataError
 from agrl.relevance.records import Example, Provenance, Rollout, ScoredGroup
 from replay.buffer import TrajectoryBuffer
 from replay.decisions import Decision, correct_of_valid, count_decisions, decide_batch, has_signal
@@ -58,6 +62,7 @@ class ReplayCore:
         decomposed: bool = False,
     ) -> None:
         self._examples = {example.id: example for example in examples}
+        self._pool = pool_digest(examples)
         self._sampler = PromptSampler([example.id for example in examples], replay_cfg, rollouts_per_prompt, seed)
         self._table = PromptTable(replay_cfg.ema)
         self._buffer = TrajectoryBuffer()
@@ -140,14 +145,29 @@ class ReplayCore:
             "table": self._table.state_dict(),
             "sampler": self._sampler.state_dict(),
             "buffer": self._buffer.state_dict(),
+            "pool": self._pool,
         }
 
     def load_state_dict(self, state: dict) -> None:
         """Go on exactly where ``state`` was taken. Raises DataError when it belongs to another pool."""
+        if state["pool"] != self._pool:
+            raise DataError(
+                "the RL pool is not the one that this run was started with: data.train, its file, or the prompts that "
+                "fit in task.max_prompt_tokens have changed",
+                hint="resume with what the run was started with, or start a new run from the exported model",
+            )
         self._sampler.load_state_dict(state["sampler"])
         self._table.load_state_dict(state["table"])
         self._buffer.load_state_dict(state["buffer"])
         self._now = StepSoFar()
+
+
+def pool_digest(examples: Sequence[Example]) -> str:
+    """Of everything that the examples say, in their order: another file may number its rows in the same way."""
+    digest = hashlib.blake2b(digest_size=16)
+    for example in examples:
+        digest.update(json.dumps(to_row(example), sort_keys=True).encode())
+    return digest.hexdigest()
 
 
 def _group_health(outcomes: Sequence[tuple[int, int, bool]]) -> dict[str, float]:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import copy
-import hashlib
 import math
 from collections.abc import Collection, Sequence
 
@@ -87,23 +86,14 @@ class PromptSampler:
         return chosen
 
     def state_dict(self) -> dict:
-        """Random state and position in the epoch, in plain types, with a digest of the pool they belong to."""
+        """Random state and position in the epoch, in plain types."""
         return {
             "random": copy.deepcopy(self._random.bit_generator.state),
             "epoch": list(self._epoch),
             "epochs": self._epochs,
-            "pool": self._digest(),
         }
 
     def load_state_dict(self, state: dict) -> None:
-        """Go on exactly where ``state`` was taken. Raises DataError when it belongs to another pool."""
-        if state["pool"] != self._digest():
-            raise DataError(
-                "the RL pool is not the one that this run was started with",
-                hint="resume with the same data.train file, or start a new run from the exported model",
-            )
+        """Go on exactly where ``state``, of a sampler of the same pool, was taken."""
         self._random.bit_generator.state = copy.deepcopy(state["random"])
         self._epoch, self._epochs = list(state["epoch"]), state["epochs"]
-
-    def _digest(self) -> str:
-        return hashlib.sha256("\0".join(self._ids).encode()).hexdigest()

@@ -58,10 +58,10 @@ def _count(text: str) -> int:
 def run(args: argparse.Namespace) -> int:
     """Compare and print; the exit code says only that it worked, not who is better."""
     from agrl.driver.comparison import compare_judges, is_file_of_predictions
-    from agrl.report.terminal import open_terminal
+    from agrl.report.terminal import open_terminal, place_for_logs
 
     files_alone = is_file_of_predictions(args.a) and is_file_of_predictions(args.b)
-    log = None if files_alone else Path("runs/compare/logs/compare.log")
-    console = open_terminal(log, args.debug)
-    compare_judges(args.a, args.b, args.overrides, console, args.json, args.html, args.examples)
+    logs = Path("runs/compare") if files_alone else place_for_logs(Path("runs/compare"))
+    console = open_terminal(None if files_alone else logs / "logs" / "compare.log", args.debug)
+    compare_judges(args.a, args.b, args.overrides, console, args.json, args.html, args.examples, logs)
     return 0

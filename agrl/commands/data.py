@@ -5,8 +5,9 @@ from __future__ import annotations
 import argparse
 import json
 import shlex
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import fields
+from itertools import combinations
 from pathlib import Path
 from typing import Any
 
@@ -36,14 +37,16 @@ ESCI_TEXT = """\
 Read the official layout of the Amazon Shopping Queries data set (ESCI) and write one examples file a split.
 DIR holds shopping_queries_dataset_examples.parquet and shopping_queries_dataset_products.parquet.
 E, S, C, I become the tiers 4, 3, 2, 1; gold verdicts are those that the label alone implies under the rule book
-`esci`: E says same and met, C complement, I unrelated, S nothing.
+`esci`: E says same and met, C complement, I unrelated, S nothing. What is not sound (no query, no title, a pair judged
+twice with different labels, ...) is left out and listed by file, reason and row; rows count from 1.
 """
-SHOWN = 20  # problems of a file that are printed
+SHOWN = 20  # problems of a file, and lines of a kind, that are printed
 
 VALIDATE_TEXT = """\
 Check an examples file (.parquet or .jsonl) and list everything that is wrong by row and field; rows count from 1.
 With --rulebook also the names of criteria and verdicts, and gold tiers that contradict the decision table.
-The exit code is 1 when something is wrong.
+Of several files it also says which have query texts in common: what a model was trained on, evaluation should not ask.
+The exit code is 1 when something is wrong; a common query is no error.
 """
 
 
@@ -120,38 +123,58 @@ def run(args: argparse.Namespace) -> int:
 
 def _make(args: argparse.Namespace) -> int:
     from agrl.data.catalogue.build import make_catalogue
-    from agrl.report.terminal import console
 
     spec = CatalogueSpec(
         **_settings(args, CatalogueSpec), teacher=TeacherErrors(**_settings(args, TeacherErrors, "teacher_"))
     )
     if args.json:
         return _print_json(make_catalogue(args.out, spec, controls=args.controls))
-    counts = make_catalogue(args.out, spec, lambda name: console().print(f"making {name}.parquet"), args.controls)
+    counts = make_catalogue(args.out, spec, lambda name: print(f"making {name}.parquet"), args.controls)
     for name, rows in counts.items():
-        console().print(f"{args.out / name}.parquet: {rows:,} rows")
-    console().print(f"`agrl data stats {shlex.quote(str(args.out))}/*.parquet` shows what is in them")
+        print(f"{args.out / name}.parquet: {rows:,} rows")
+    print(f"`agrl data stats {shlex.quote(str(args.out))}/*.parquet` shows what is in them")
     return 0
 
 
 def _validate(args: argparse.Namespace) -> int:
-    from agrl.data.files import validate_file
+    from agrl.data.files import check_file
+    from agrl.data.leaks import shared_queries
     from agrl.relevance.rulebook import load_rulebook
 
     book = load_rulebook(args.rulebook) if args.rulebook else None
-    problems = {str(path): validate_file(path, book) for path in args.files}
-    wrong = any(problems.values())
+    checked = {str(path): check_file(path, book) for path in args.files}
+    examples = {path: found.examples for path, found in checked.items()}
+    by_size = sorted(examples, key=lambda path: -len(examples[path]))  # what is held out is the smaller one, as a rule
+    leaks = [leak for a, b in combinations(by_size, 2) for leak in shared_queries({a: examples[a]}, {b: examples[b]})]
+    wrong = any(found.problems for found in checked.values())
     if args.json:
         _print_json(
-            {"valid": not wrong, "problems": {path: [vars(p) for p in found] for path, found in problems.items()}}
+            {
+                "valid": not wrong,
+                "problems": {path: [vars(p) for p in found.problems] for path, found in checked.items()},
+                "notes": {path: found.notes for path, found in checked.items()},
+                "leaks": [vars(leak) for leak in leaks],
+            }
         )
-    for path, found in () if args.json else problems.items():
-        for problem in found[:SHOWN]:
-            print(f"{path}: {problem}")
-        if len(found) > SHOWN:
-            print(f"{path}: and {len(found) - SHOWN:,} more (--json lists all)")
-        print(f"{path}: {f'{len(found):,} problems' if found else 'ok'}")
+        return int(wrong)
+    for path, found in checked.items():
+        _print_lines([f"{path}: {problem}" for problem in found.problems], f"{path}: ")
+        for note in found.notes:
+            print(f"{path}: {note}")
+        count = len(found.problems)
+        print(f"{path}: " + (f"{count:,} problem{'s' * (count > 1)}" if count else "ok"))
+    _print_lines(leaks)
+    if leaks:
+        print("(Queries in common matter between a file that is trained on and one that is evaluated on.)")
     return int(wrong)
+
+
+def _print_lines(lines: Sequence[Any], name: str = "") -> None:
+    """The first lines, and how many more there are."""
+    for line in lines[:SHOWN]:
+        print(line)
+    if len(lines) > SHOWN:
+        print(f"{name}and {len(lines) - SHOWN:,} more (--json lists all)")
 
 
 def _stats(args: argparse.Namespace) -> int:
@@ -172,11 +195,16 @@ def _import_esci(args: argparse.Namespace) -> int:
     if not 0 <= args.seed_share <= 1:
         raise DataError(f"--seed-share={args.seed_share:g} is no share, from 0 to 1")
     locale = "" if args.locale == "all" else args.locale
-    counts = import_esci(args.dir, args.out, locale, args.version, args.seed_share)
+    found = import_esci(args.dir, args.out, locale, args.version, args.seed_share)
     if args.json:
-        return _print_json(counts)
-    for split, stats in counts.items():
+        left_out = [
+            {"file": file, "reason": reason, "rows": rows} for (file, reason), rows in found.left_out.rows.items()
+        ]
+        return _print_json({**found.splits, "left_out": left_out, "leaks": [vars(leak) for leak in found.leaks]})
+    for split, stats in found.splits.items():
         _show(str(args.out / f"{split}.parquet"), stats)
+    _print_lines(found.left_out.lines())
+    _print_lines(found.leaks)
     return 0
 
 
@@ -186,7 +214,8 @@ def _print_json(value: Any) -> int:
 
 
 def _show(title: str, stats: dict[str, Any]) -> None:
-    """Nested counts as an indented list."""
+    """Nested counts as an indented list. Names come from data: never markup."""
+    from rich.text import Text
     from rich.tree import Tree
 
     from agrl.report.terminal import console
@@ -194,11 +223,11 @@ def _show(title: str, stats: dict[str, Any]) -> None:
     def grow(tree: Tree, value: dict[str, Any]) -> Tree:
         for name, part in value.items():
             if isinstance(part, dict) and any(isinstance(inner, dict) for inner in part.values()):
-                grow(tree.add(name), part)
+                grow(tree.add(Text(name)), part)
             elif isinstance(part, dict):
-                tree.add(f"{name}: " + ", ".join(f"{key} {count}" for key, count in part.items()))
+                tree.add(Text(f"{name}: " + ", ".join(f"{key} {count}" for key, count in part.items())))
             else:
-                tree.add(f"{name}: {part}")
+                tree.add(Text(f"{name}: {part}"))
         return tree
 
     console().print(grow(Tree(title), stats))

@@ -16,22 +16,24 @@ EXAMPLES = """\
 examples:
   agrl dpo experiment=agrl_tiny model.path=runs/sft/model run=runs/dpo
   agrl dpo experiment=agrl_tiny model.path=runs/sft/model run=runs/dpo dpo.beta=0.3 dpo.samples=16
+  agrl dpo --resume runs/dpo                                  go on from the last checkpoint
 """
 
 
 def register(subparsers: argparse._SubParsersAction) -> None:
     parser = subparsers.add_parser("dpo", help=HELP, description=DESCRIPTION, epilog=EXAMPLES)
     parser.add_argument("overrides", nargs="*", metavar="key=value", help="settings; docs/configuration.md lists all")
+    parser.add_argument("--resume", metavar="RUN", type=Path, help="go on with the run in this folder")
 
 
 def run(args: argparse.Namespace) -> int:
-    from agrl.config.compose import load_config
+    from agrl.config.compose import load_config, resumed_config
     from agrl.driver.dpo import train_preferences
     from agrl.report.summary import summary_table
-    from agrl.report.terminal import open_terminal
+    from agrl.report.terminal import terminal_before_log
 
-    config = load_config(args.overrides)
-    console = open_terminal(Path(config.run) / "logs" / "driver.log", args.debug)
-    folder = train_preferences(config, console)
+    config = resumed_config(args.resume, args.overrides) if args.resume else load_config(args.overrides)
+    console = terminal_before_log(args.debug)
+    folder = train_preferences(config, console, resume=args.resume is not None)
     summary_table(console, folder.path)
     return 0

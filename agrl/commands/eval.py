@@ -38,10 +38,11 @@ def register(subparsers: argparse._SubParsersAction) -> None:
 
 
 def run(args: argparse.Namespace) -> int:
-    from agrl.driver.evaluation import evaluate_model
-    from agrl.report.terminal import open_terminal
+    from agrl.driver.evaluation import evaluate_model, is_run
+    from agrl.report.terminal import open_terminal, place_for_logs
 
-    folder = args.model if args.model.is_dir() else Path("runs") / "eval"
+    own = [args.model] if is_run(args.model) else []  # a model that is no run is only read
+    folder = place_for_logs(*own, Path("runs/eval"))
     console = open_terminal(folder / "logs" / "eval.log", args.debug)
-    evaluate_model(args.model, args.overrides, console, args.json, args.predictions, args.baselines)
+    evaluate_model(args.model, args.overrides, console, folder, args.json, args.predictions, args.baselines)
     return 0

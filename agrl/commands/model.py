@@ -36,7 +36,7 @@ def register(subparsers: argparse._SubParsersAction) -> None:
     make.add_argument(
         "--heads", type=int, default=4, help="attention heads; half as many for keys (default: %(default)s)"
     )
-    make.add_argument("--positions", type=int, default=1024, help="longest sequence, tokens (default: %(default)s)")
+    make.add_argument("--positions", type=int, default=2048, help="longest sequence, tokens (default: %(default)s)")
     make.add_argument("--untied", action="store_true", help="an output head of its own, not the embedding")
     make.add_argument("--seed", type=int, default=0)
 

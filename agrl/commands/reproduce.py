@@ -58,7 +58,7 @@ def run(args: argparse.Namespace) -> int:
     from agrl.report.grid_page import write_results
     from agrl.report.grid_sheets import grid_table
     from agrl.report.progress import phase
-    from agrl.report.terminal import open_terminal
+    from agrl.report.terminal import terminal_before_log
 
     words = args.methods or ()  # --methods takes all that follows
     named = [word for word in words if not is_override(word)]
@@ -70,7 +70,7 @@ def run(args: argparse.Namespace) -> int:
         control_seeds=args.control_seeds,
         first_seed=args.first_seed,
     )
-    console = open_terminal(args.out / "logs" / "driver.log", args.debug)
+    console = terminal_before_log(args.debug)
     reproduce(args.out, grid, overrides, console, args.lanes)
     words = sys.argv[1:] if sys.argv[1:2] == ["reproduce"] else ["reproduce", *overrides]
     with phase(console, "Writing the results"):

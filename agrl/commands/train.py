@@ -36,10 +36,10 @@ def run(args: argparse.Namespace) -> int:
     from agrl.config.compose import load_config, resumed_config
     from agrl.driver.loop import train
     from agrl.report.summary import summary_table
-    from agrl.report.terminal import open_terminal
+    from agrl.report.terminal import terminal_before_log
 
     config = resumed_config(args.resume, args.overrides) if args.resume else load_config(args.overrides)
-    console = open_terminal(Path(config.run) / "logs" / "driver.log", args.debug)
+    console = terminal_before_log(args.debug)
     folder = train(config, console, resume=args.resume is not None)
     summary_table(console, folder.path)
     return 0

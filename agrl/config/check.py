@@ -83,7 +83,9 @@ NOT_NEGATIVE = (
     "trainer.checkpoint_every",
     "trainer.samples_per_step",
     "trainer.seed",
+    "trainer.max_idle_steps",
     "data.max_evaluation",
+    "data.evaluation_seed",
 )
 
 

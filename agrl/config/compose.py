@@ -14,6 +14,7 @@ from agrl.config.check import check
 from agrl.config.keys import conf_folder, groups, map_texts, unknown_key, where_to_look
 from agrl.config.saved import read_saved, to_yaml
 from agrl.config.schema import Config
+from agrl.config.settle import settle
 from agrl.config.words import Texts, hydra_words, key_of, require_utf8, setting, value_of
 from agrl.errors import ConfigError
 
@@ -78,6 +79,7 @@ def _typed(composed: DictConfig, texts: Texts) -> Config:
     plain = map_texts(cast(dict, OmegaConf.to_container(composed)), _require_text, _require_name)
     merged = OmegaConf.merge(OmegaConf.structured(Config), OmegaConf.create(plain))
     config = _shown(OmegaConf.to_object(merged), texts)
+    settle(config)
     check(config)
     return config
 

@@ -32,6 +32,7 @@ class Kind(Enum):
     text_or_null = "text or null"
     texts = "texts by name"
     entry = "one of the texts of a mapping"
+    value = "one of the values of a mapping"
     other = "a number, a switch or a choice"
 
 
@@ -49,6 +50,8 @@ def kind_of(key: str) -> Kind | None:
             cls = typing.cast(type, held)
         elif held == dict[str, str]:
             return Kind.texts if last else Kind.entry
+        elif held == dict[str, Any]:
+            return Kind.other if last else Kind.value
         elif held is None or not last:
             return None
         elif held is str:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 from enum import Enum
+from typing import Any
 
 from omegaconf import MISSING
 
@@ -95,7 +96,8 @@ class DataConfig:
     seed: str | None = None  # SFT examples: rows with a reference judgement
     train: str | None = None  # RL pool: rows with gold tier, verdicts where known
     evaluation: dict[str, str] = field(default_factory=dict)  # set name -> file
-    max_evaluation: int = 0  # at most this many rows a set, 0 for all
+    max_evaluation: int = 0  # at most this many rows a set, drawn at random, 0 for all
+    evaluation_seed: int = 0  # of that draw: not trainer.seed, so that runs are judged on the same rows
 
 
 @dataclass
@@ -105,11 +107,12 @@ class ModelConfig:
     lora_rank: int = 0  # train low-rank updates (LoRA) of this rank, beside frozen weights; 0 trains all weights
     lora_alpha: float = 32.0  # updates are scaled by lora_alpha / lora_rank
     gradient_checkpointing: bool = False  # recompute activations: less memory, a third more time
+    chat_template_args: dict[str, Any] = field(default_factory=dict)  # as {enable_thinking: false}: for the template
 
 
 @dataclass
 class RolloutConfig:
-    actors: int = 1  # vLLM engines
+    actors: int = 1  # vLLM engines; 0: one a CPU, for a small model on this machine
     temperature: float = 1.0  # of training rollouts; log-probabilities are of the tempered distribution
     gpu_memory_utilization: float = 0.85  # share of a GPU's memory that an engine may use
     kv_cache_gib: float = 0.5  # CPU engines only
@@ -156,7 +159,7 @@ class GuidanceConfig:
 
 @dataclass
 class LearnerConfig:
-    ranks: int = 1  # data-parallel processes
+    ranks: int = 1  # data-parallel processes; 0: one a CPU, which suits a small model on this machine
     zero_stage: int = 0  # 0 to 3: what DeepSpeed partitions over the ranks
     gpus_per_rank: float = 0.0  # GPUs that Ray reserves for each rank
     threads: int = 0  # CPU threads of a rank, 0 for all
@@ -200,6 +203,8 @@ class TrainerConfig:
     checkpoint_every: int = 0  # steps; 0: only after the last
     keep_checkpoints: int = 2  # older ones are deleted
     seed: int = 0  # of everything random in a run
+    require_parsing: bool = True  # stop before training when not one answer of the start model parses
+    max_idle_steps: int = 5  # steps in a row that train no token and end the run, 0: none
     samples_per_step: int = 4  # trajectories a step written to samples.jsonl
 
 

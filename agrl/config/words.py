@@ -62,6 +62,7 @@ def hydra_words(word: str, texts: Texts) -> list[str]:
     if kind is Kind.entry:
         mapping, name = _entry(key)
         key = f"{mapping}.{texts.hide_name(name)}"
+    if kind in (Kind.entry, Kind.value):
         prefix = prefix or "++"  # a name is set or added: only keys of the schema can be misspelt
     if prefix != "~":
         return _set(word, prefix or "", key, value, texts)
@@ -83,7 +84,8 @@ def _set(word: str, prefix: str, key: str, value: str, texts: Texts) -> list[str
         return [f"{prefix}{filled}"] if prefix else [f"++{key}=null", f"++{filled}"]
     if kind is Kind.section and not value.startswith("{"):
         raise ConfigError(f"{word}: {key} is a section", hint=f"set its keys: {key}.NAME=VALUE")
-    return [_readable(word, key, value)]
+    _require_readable(word, key, value)
+    return [f"{prefix}{key}={value}"]
 
 
 def key_of(word: str) -> str:
@@ -170,8 +172,8 @@ def _group(word: str, group: str, value: str | None, taken_out: bool) -> str:
     return f"{group}='{name}'"
 
 
-def _readable(word: str, key: str, value: str) -> str:
-    """The word itself, when Hydra can read it as one value."""
+def _require_readable(word: str, key: str, value: str) -> None:
+    """Raises ConfigError that names the word when Hydra cannot read it as one value."""
     from hydra.core.override_parser.overrides_parser import OverridesParser
     from hydra.errors import HydraException
 
@@ -184,4 +186,3 @@ def _readable(word: str, key: str, value: str) -> str:
         ) from None
     if several:
         raise ConfigError(f"{word}: {key} takes one value", hint="a run has one configuration; start several runs")
-    return word

@@ -4,16 +4,19 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import pyarrow as pa
 import pyarrow.parquet as pq
+from rich.text import Text
 
-from agrl.data.schema import REQUIRED, SCHEMA, from_row, row_problems, to_row
+from agrl.data.rows import INDEX_NAME, Problem, json_rows, parquet_rows, parquet_table
+from agrl.data.schema import REQUIRED, SCHEMA, from_row, row_problems, to_row, unknown_fields
 from agrl.errors import DataError
 from agrl.relevance.records import Example
+from agrl.report.terminal import error_console
 
 if TYPE_CHECKING:
     from agrl.relevance.rulebook import RuleBook
@@ -22,39 +25,44 @@ SUFFIXES = (".parquet", ".jsonl")
 _HINT = "`agrl data validate FILE` lists everything that is wrong; docs/data.md describes the schema"
 
 
-@dataclass(frozen=True)
-class Problem:
-    """One thing wrong with a file. ``row`` counts from 1 (the line of a JSONL file); 0 is the file as a whole."""
+@dataclass
+class Checked:
+    """What is in a file: the examples of the rows that are in order, and everything wrong with the others."""
 
-    row: int
-    field: str
-    message: str
+    examples: list[Example] = field(default_factory=list)
+    problems: list[Problem] = field(default_factory=list)
+    index: set[str] = field(default_factory=set)  # columns that are the index of a table, and no data
 
-    def __str__(self) -> str:
-        return ", ".join([f"row {self.row}"] * bool(self.row) + [f"field {self.field}"] * bool(self.field)) + (
-            f": {self.message}" if self.row or self.field else self.message
-        )
+    @property
+    def notes(self) -> list[str]:
+        """What the person is told about a file that is in order."""
+        return [f"column {name} is the index of a table: passed over" for name in sorted(self.index)]
 
 
 def read_examples(path: str | Path) -> list[Example]:
-    """All examples of a file. Raises DataError naming file, row and field of the first thing that is wrong."""
-    examples, seen = [], set()
-    for number, row, problems in _checked_rows(Path(path)):
-        for problem in problems:
-            raise DataError(f"{path}: {problem}", hint=_HINT)
-        example = from_row(row)
-        if example.id in seen:
-            raise DataError(f"{path}: {_duplicate(number, example.id)}", hint=_HINT)
-        seen.add(example.id)
-        examples.append(example)
-    return examples
+    """All examples of a file. Says on standard error what it passes over (an index column).
+
+    Raises DataError naming file, row and field of the first thing that is wrong, or a file without examples.
+    """
+    found = check_file(path)
+    for problem in found.problems:
+        raise DataError(f"{path}: {problem}", hint=_HINT)
+    for note in found.notes:
+        error_console().print(Text(f"{path}: {note}"), soft_wrap=True)
+    return found.examples
 
 
 def write_examples(path: str | Path, examples: Iterable[Example]) -> Path:
-    """Writes the examples; Parquet or JSONL by suffix, folders made as needed. Raises DataError for another suffix."""
+    """Writes the examples; Parquet or JSONL by suffix, folders made as needed.
+
+    Raises DataError, before anything is written, for another suffix or what could not be read back.
+    """
     path = _known(Path(path))
-    path.parent.mkdir(parents=True, exist_ok=True)
     rows = [to_row(example) for example in examples]
+    for row in rows:
+        for name, message in row_problems(row):
+            raise DataError(f"{path}: cannot be written: example {row['id']!r}, field {name}: {message}")
+    path.parent.mkdir(parents=True, exist_ok=True)
     if path.suffix == ".parquet":
         pq.write_table(pa.Table.from_pylist(rows, schema=SCHEMA), path, compression="zstd")
     else:
@@ -68,25 +76,27 @@ def validate_file(path: str | Path, book: RuleBook | None = None) -> list[Proble
 
     Raises DataError only when the file cannot be read at all.
     """
-    found: list[Problem] = []
-    first_row: dict[str, int] = {}
-    for number, row, problems in _checked_rows(Path(path)):
-        found += problems
-        if problems:
+    return check_file(path, book).problems
+
+
+def check_file(path: str | Path, book: RuleBook | None = None) -> Checked:
+    """``validate_file`` and ``read_examples`` in one: what is in order, what is wrong, what is passed over."""
+    found, first_row = Checked(), {}
+    for number, row in _rows(Path(path), found.index):
+        if problems := [row] if isinstance(row, Problem) else [Problem(number, *told) for told in row_problems(row)]:
+            found.problems += problems
             continue
         example = from_row(row)
-        if example.id in first_row:
-            found.append(_duplicate(number, example.id, first_row[example.id]))
-        first_row.setdefault(example.id, number)
+        first = first_row.setdefault(example.id, number)
+        if first == number:
+            found.examples.append(example)
+        else:
+            found.problems.append(Problem(number, "id", f"{example.id!r} is there already (row {first})"))
         if book is not None:
-            found += [Problem(number, field, message) for field, message in _rule_problems(book, example)]
-    if not first_row and not found:
-        found.append(Problem(0, "", "the file has no examples"))
+            found.problems += [Problem(number, *told) for told in _rule_problems(book, example)]
+    if not found.examples and not found.problems:
+        found.problems.append(Problem(0, "", "the file has no examples"))
     return found
-
-
-def _duplicate(number: int, example_id: str, first: int = 0) -> Problem:
-    return Problem(number, "id", f"{example_id!r} is there already" + (f" (row {first})" if first else ""))
 
 
 def _rule_problems(book: RuleBook, example: Example) -> Iterator[tuple[str, str]]:
@@ -116,45 +126,30 @@ def _rule_problems(book: RuleBook, example: Example) -> Iterator[tuple[str, str]
         yield "reference.verdicts", f"no verdict for {', '.join(sorted(missing))}"
 
 
-def _checked_rows(path: Path) -> Iterator[tuple[int, Any, list[Problem]]]:
-    """Yields (row number, row, its problems); missing columns come as row 0."""
+def _rows(path: Path, index: set[str]) -> Iterator[tuple[int, Any]]:
+    """Yields (row from 1, the row or a Problem), columns as row 0; puts the names of index columns into ``index``."""
     if not _known(path).exists():
         raise DataError(f"{path} does not exist", hint="`agrl data make --out FOLDER` builds the bundled catalogue")
-    for number, row in _parquet_rows(path) if path.suffix == ".parquet" else json_rows(path):
-        if isinstance(row, Problem):
-            yield number, None, [row]
-        else:
-            yield number, row, [Problem(number, field, message) for field, message in row_problems(row)]
-
-
-def _parquet_rows(path: Path) -> Iterator[tuple[int, Any]]:
-    try:
-        table = pq.read_table(path)
-    except (pa.ArrowException, OSError) as error:
-        raise DataError(f"{path} is not a readable Parquet file: {error}") from error
-    wrong = [Problem(0, column, "the column is missing") for column in REQUIRED if column not in table.column_names]
-    unknown = [column for column in table.column_names if column not in SCHEMA.names]
-    wrong += [Problem(0, column, f"unknown column; the columns are {', '.join(SCHEMA.names)}") for column in unknown]
-    if wrong:  # one line a column says it; a line a row would not say more
-        yield from ((0, problem) for problem in wrong)
+    if path.suffix == ".parquet":
+        table, found = parquet_table(path, SCHEMA.names)
+        index.update(found)
+        # a line a column says it; a line a row would not say more
+        yield from list(_column_problems(table)) or parquet_rows(table)
         return
-    number = 0
-    for batch in table.to_batches():
-        for row in batch.to_pylist():
-            number += 1
-            yield number, row
+    for number, row in json_rows(path):
+        if isinstance(row, dict):
+            found = [key for key in row if INDEX_NAME.fullmatch(key) and key not in SCHEMA.names]
+            index.update(found)
+            row = {key: value for key, value in row.items() if key not in found} if found else row
+        yield number, row
 
 
-def json_rows(path: Path) -> Iterator[tuple[int, Any]]:
-    """Yields (line from 1, what it holds or the Problem that it is not JSON); blank lines are passed over."""
-    with path.open(encoding="utf-8", errors="replace") as file:
-        for number, line in enumerate(file, 1):
-            if not line.strip():
-                continue
-            try:
-                yield number, json.loads(line)
-            except json.JSONDecodeError as error:
-                yield number, Problem(number, "", f"not a JSON object: {error.msg} at column {error.colno}")
+def _column_problems(table: pa.Table) -> Iterator[tuple[int, Problem]]:
+    for name in REQUIRED:
+        if name not in table.column_names:
+            yield 0, Problem(0, name, "the column is missing")
+    for told in unknown_fields(table.column_names, SCHEMA.names, "", "unknown column; the columns are"):
+        yield 0, Problem(0, *told)
 
 
 def _known(path: Path) -> Path:

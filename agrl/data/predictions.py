@@ -7,8 +7,8 @@ from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from agrl.data.files import Problem, json_rows
-from agrl.data.schema import names_problems, text_problems, tier_problems
+from agrl.data.rows import Problem, json_rows
+from agrl.data.schema import given, names, names_problems, text_problems, tier_problems, unknown_fields
 from agrl.errors import DataError
 from agrl.relevance.metrics import Prediction
 from agrl.relevance.records import Example, Judgement, Product
@@ -68,11 +68,11 @@ def to_line(set_name: str, prediction: Prediction) -> dict[str, Any]:
 
 
 def _from_line(row: dict[str, Any]) -> Prediction:
-    example = Example(
-        row["id"], row["query"], Product(row["title"]), row["gold_tier"], segment=row.get("segment") or "plain"
-    )
-    stated = None if row["tier"] is None else Judgement(row["tier"], dict(row.get("verdicts") or {}))
-    return Prediction(example, row.get("text") or "", stated, row.get("failure") or "")
+    segment = given(row, "segment") or "plain"
+    example = Example(row["id"], row["query"], Product(row["title"]), int(row["gold_tier"]), segment=segment)
+    tier = given(row, "tier")
+    stated = None if tier is None else Judgement(int(tier), names(row, "verdicts"))
+    return Prediction(example, given(row, "text") or "", stated, given(row, "failure") or "")
 
 
 def _problems(row: Any) -> Iterator[tuple[str, str]]:
@@ -83,8 +83,7 @@ def _problems(row: Any) -> Iterator[tuple[str, str]]:
     if not isinstance(row, dict):
         yield "", f"expected an object with named fields, found {type(row).__name__}"
         return
-    for key in sorted(row.keys() - set(FIELDS)):
-        yield key, f"unknown field; the fields are {', '.join(FIELDS)}"
+    yield from unknown_fields(row, FIELDS, "", "unknown field; the fields are")
     for key in ("set", "id", "query", "title"):
         yield from text_problems(row, key, key)
     for key in ("segment", "failure", "text"):
@@ -92,8 +91,8 @@ def _problems(row: Any) -> Iterator[tuple[str, str]]:
     yield from tier_problems(row, "gold_tier", "gold_tier")
     if "tier" not in row:
         yield "tier", "is missing; null stands for an answer that does not parse"
-    elif row["tier"] is not None:
+    elif given(row, "tier") is not None:
         yield from tier_problems(row, "tier", "tier")
-        if row.get("failure"):
+        if given(row, "failure"):
             yield "failure", f"is {row['failure']!r}, but the answer has a tier"
     yield from names_problems(row, "verdicts", "verdicts")

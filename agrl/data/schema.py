@@ -1,16 +1,22 @@
 """The one schema of an examples file, and what is wrong with a row that does not follow it.
 
 Parquet and JSONL hold the same columns; see ``docs/data.md``. Maps (name -> value) are Arrow maps in Parquet and
-objects in JSONL. Only ``id``, ``query``, ``product.title`` and ``tier`` must say something; the rest may be absent.
+objects in JSONL; the forms that pandas and Hugging Face datasets give them are read too (``name_pairs``). A field says
+nothing where it is left out, null or NaN (pandas' null). Only ``id``, ``query``, ``product.title`` and ``tier`` must
+say something; the rest may be absent.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+import math
+import re
+from collections.abc import Iterable, Iterator, Sequence
+from reprlib import Repr
 from typing import Any
 
 import pyarrow as pa
 
+from agrl.data.rows import twice
 from agrl.relevance.records import TIERS, Example, Judgement, Product
 
 _NAMES = pa.map_(pa.string(), pa.string())
@@ -47,6 +53,14 @@ SCHEMA = pa.schema(
 REQUIRED = ("id", "query", "product", "tier")
 """Columns without which a file is not an examples file."""
 
+_PRODUCT = ("title", "category", "brand", "attributes", "text")
+_REFERENCE = ("tier", "verdicts", "readings")
+_SURROGATE = re.compile("[\ud800-\udfff]")
+
+_MOST_HINTS = 127  # what the column holds; a rule book has a few
+_SHORT = Repr()
+_SHORT.maxstring = _SHORT.maxother = 80
+
 
 def to_row(example: Example) -> dict[str, Any]:
     """The example as one plain row: nested dicts, ready for JSON."""
@@ -76,30 +90,63 @@ def to_row(example: Example) -> dict[str, Any]:
 
 
 def from_row(row: dict[str, Any]) -> Example:
-    """The example of a row without problems (``row_problems``). Maps may be dicts or lists of pairs (Arrow's form)."""
-    product, reference = row["product"], row.get("reference")
+    """The example of a row without problems (``row_problems``)."""
+    product, reference = row["product"], given(row, "reference")
     return Example(
         id=row["id"],
         query=row["query"],
         product=Product(
             title=product["title"],
-            category=product.get("category") or "",
-            brand=product.get("brand") or "",
-            attributes=dict(product.get("attributes") or {}),
-            text=product.get("text") or "",
+            category=given(product, "category") or "",
+            brand=given(product, "brand") or "",
+            attributes=names(product, "attributes"),
+            text=given(product, "text") or "",
         ),
-        tier=row["tier"],
-        verdicts=dict(row.get("verdicts") or {}),
+        tier=int(row["tier"]),
+        verdicts=names(row, "verdicts"),
         reference=None if reference is None else _judgement(reference),
-        segment=row.get("segment") or "plain",
-        hint_level=row.get("hint_level") or 0,
+        segment=given(row, "segment") or "plain",
+        hint_level=int(given(row, "hint_level") or 0),
     )
 
 
 def _judgement(row: dict[str, Any]) -> Judgement:
-    return Judgement(
-        tier=row["tier"], verdicts=dict(row.get("verdicts") or {}), readings=dict(row.get("readings") or {})
-    )
+    return Judgement(tier=int(row["tier"]), verdicts=names(row, "verdicts"), readings=names(row, "readings"))
+
+
+def given(row: dict[str, Any], key: str) -> Any:
+    """The value of a field; None where it says nothing."""
+    value = row.get(key)
+    return None if _says_nothing(value) else value
+
+
+def _says_nothing(value: Any) -> bool:
+    """Null, NaN, or a struct of such: what a table of structs holds where an object is missing."""
+    if isinstance(value, dict):
+        return bool(value) and all(map(_says_nothing, value.values()))
+    return value is None or (isinstance(value, float) and math.isnan(value))
+
+
+def names(row: dict[str, Any], key: str) -> dict[str, str]:
+    """The map name -> value of a field without problems; a name without a value is absent."""
+    return {name: value for name, value in name_pairs(given(row, key) or {}) or () if not _says_nothing(value)}
+
+
+def name_pairs(value: Any) -> list[tuple[Any, Any]] | None:
+    """The (name, value) pairs of a map, in any of its forms; None when it is none.
+
+    An object (a struct has every name of the column, with null where a row lacks it), a list of pairs (Arrow's maps,
+    and what pandas makes of them), or a list of ``{"key": ..., "value": ...}``.
+    """
+    if isinstance(value, dict):
+        return list(value.items())
+    if not isinstance(value, list):
+        return None
+    pairs = [
+        (item["key"], item["value"]) if isinstance(item, dict) and item.keys() == {"key", "value"} else item
+        for item in value
+    ]
+    return [tuple(pair) for pair in pairs] if all(isinstance(p, (tuple, list)) and len(p) == 2 for p in pairs) else None
 
 
 def row_problems(row: Any) -> Iterator[tuple[str, str]]:
@@ -107,27 +154,24 @@ def row_problems(row: Any) -> Iterator[tuple[str, str]]:
     if not isinstance(row, dict):
         yield "", f"expected an object with named fields, found {type(row).__name__}"
         return
-    for key in row.keys() - set(SCHEMA.names):
-        yield key, f"unknown field; the fields are {', '.join(SCHEMA.names)}"
+    yield from unknown_fields(row, SCHEMA.names, "", "unknown field; the fields are")
     yield from text_problems(row, "id", "id")
     yield from text_problems(row, "query", "query")
     yield from tier_problems(row, "tier", "tier")
     yield from names_problems(row, "verdicts", "verdicts")
     yield from text_problems(row, "segment", "segment", required=False)
-    hint = row.get("hint_level")
-    if hint is not None and (not isinstance(hint, int) or isinstance(hint, bool) or hint < 0):
-        yield "hint_level", f"expected 0 (no hint) or a hint level, found {hint!r}"
+    hint = given(row, "hint_level")
+    if hint is not None and not (_is_whole(hint) and 0 <= hint <= _MOST_HINTS):
+        yield "hint_level", f"expected 0 (no hint) or a hint level, found {shown(hint)}"
     yield from _product_problems(row.get("product"))
-    yield from _reference_problems(row.get("reference"))
+    yield from _reference_problems(given(row, "reference"))
 
 
 def _product_problems(product: Any) -> Iterator[tuple[str, str]]:
     if not isinstance(product, dict):
-        yield "product", f"expected an object with a title, found {product!r}"
+        yield "product", f"expected an object with a title, found {shown(product)}"
         return
-    fields = ("title", "category", "brand", "attributes", "text")
-    for key in product.keys() - set(fields):
-        yield f"product.{key}", f"unknown field; a product has {', '.join(fields)}"
+    yield from unknown_fields(product, _PRODUCT, "product.", "unknown field; a product has")
     yield from text_problems(product, "title", "product.title")
     for key in ("category", "brand", "text"):
         yield from text_problems(product, key, f"product.{key}", required=False)
@@ -138,40 +182,64 @@ def _reference_problems(reference: Any) -> Iterator[tuple[str, str]]:
     if reference is None:
         return
     if not isinstance(reference, dict):
-        yield "reference", f"expected a judgement or null, found {reference!r}"
+        yield "reference", f"expected a judgement or null, found {shown(reference)}"
         return
+    yield from unknown_fields(reference, _REFERENCE, "reference.", "unknown field; a reference has")
     yield from tier_problems(reference, "tier", "reference.tier")
     yield from names_problems(reference, "verdicts", "reference.verdicts")
     yield from names_problems(reference, "readings", "reference.readings")
 
 
+def shown(value: Any) -> str:
+    """A value as a message shows it: cut when it is long."""
+    return _SHORT.repr(value)
+
+
+def unknown_fields(found: Iterable[str], known: Sequence[str], above: str, told: str) -> Iterator[tuple[str, str]]:
+    """Yields (name, message) for the fields found that are none of ``known``; ``above`` is put before their names."""
+    for key in sorted(set(found) - set(known)):
+        yield f"{above}{key if key.isprintable() else repr(key)}", f"{told} {', '.join(known)}"
+
+
 def text_problems(row: dict[str, Any], key: str, name: str, required: bool = True) -> Iterator[tuple[str, str]]:
-    """Whether the field ``key`` is text, and not blank where it is required."""
-    value = row.get(key)
+    """Whether the field ``key`` is text that can be written as UTF-8, and not blank where it is required."""
+    value = given(row, key)
     if value is None and not required:
         return
     if not isinstance(value, str):
-        yield name, f"expected text, found {value!r}"
+        yield name, f"expected text, found {shown(value)}"
     elif required and not value.strip():
         yield name, "is empty"
+    elif half := _SURROGATE.search(value):
+        yield name, _half(half)
 
 
 def tier_problems(row: dict[str, Any], key: str, name: str) -> Iterator[tuple[str, str]]:
-    """Whether the field ``key`` is one of the tiers."""
-    tier = row.get(key)
-    if not isinstance(tier, int) or isinstance(tier, bool) or tier not in TIERS:
-        yield name, f"expected a tier of {', '.join(map(str, TIERS))}, found {tier!r}"
+    """Whether the field ``key`` is one of the tiers; 4.0 is 4, as a column of numbers with a null in it has it."""
+    tier = given(row, key)
+    if not _is_whole(tier) or tier not in TIERS:
+        yield name, f"expected a tier of {', '.join(map(str, TIERS))}, found {shown(tier)}"
 
 
 def names_problems(row: dict[str, Any], key: str, name: str) -> Iterator[tuple[str, str]]:
-    """Whether the field ``key`` is absent or maps text to text."""
-    value = row.get(key)
+    """Whether the field ``key`` is absent or maps text to text, every name once."""
+    value = given(row, key)
     if value is None:
         return
-    try:
-        pairs = dict(value)
-    except (TypeError, ValueError):
-        yield name, f"expected names with values, found {value!r}"
-        return
-    if not all(isinstance(k, str) and isinstance(v, str) for k, v in pairs.items()):
-        yield name, f"names and values must be text, found {pairs!r}"
+    pairs = name_pairs(value)
+    if pairs is None:
+        yield name, f"expected names with values, found {shown(value)}"
+    elif not all(isinstance(n, str) and (isinstance(v, str) or _says_nothing(v)) for n, v in pairs):
+        yield name, f"names and values must be text, found {shown(value)}"
+    elif repeated := twice(n for n, _ in pairs):
+        yield name, f"the name {shown(repeated[0])} stands twice"
+    elif half := next(filter(None, (_SURROGATE.search(f"{n} {v}") for n, v in pairs)), None):
+        yield name, _half(half)
+
+
+def _half(found: re.Match[str]) -> str:
+    return f"has {found.group()!r}, half of a surrogate pair: it stands for no character and cannot be written as UTF-8"
+
+
+def _is_whole(value: Any) -> bool:
+    return value.is_integer() if isinstance(value, float) else isinstance(value, int) and not isinstance(value, bool)

@@ -19,6 +19,7 @@ from agrl.driver.sft import imitate, load_references
 from agrl.relevance.rulebook import load_rulebook
 
 DONE = "cell.json"
+COMMANDS = {Kind.preference: "dpo", Kind.reinforced: "train"}
 
 
 def is_finished(cell: Cell, out: Path) -> bool:
@@ -35,7 +36,7 @@ def run_cell(services: Services, sets: Sets, cell: Cell, config: Config, out: Pa
     folder.clear()
     kind = METHODS[cell.method].kind
     services.restart(config)
-    folder.start(config, services.book, resume=False)
+    folder.start(config, services.book, command=COMMANDS.get(kind, "sft"))
     run = Run(services, folder, sets, console)
     if kind == Kind.preference:
         prefer(run)
@@ -68,7 +69,7 @@ def _finish(folder: RunFolder, cell: Cell, wall_s: float, phases: dict[str, floa
 def fit(run: Run) -> None:
     """Supervised training on the running learner, then evaluation."""
     config, services = run.s.config, run.s
-    sequences = load_references(config, services.encoder)
+    sequences = load_references(config, services.encoder).sequences
     with run.clock("learn"):
         imitate(config, services.learner, sequences, run.folder, run.console)
     with run.clock("broadcast"):

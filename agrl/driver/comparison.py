@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -49,12 +50,14 @@ def compare_judges(
     json_file: Path | None = None,
     html_file: Path | None = None,
     shown: int = 20,
+    logs: Path = Path("runs/compare"),
 ) -> dict[str, Any]:
     """Compare, print and write; returns ``agrl.relevance.comparison.compare`` with the names of ``a`` and ``b``.
 
-    Raises AgrlError by name, before anything is judged where the examples of the two differ.
+    ``logs``: the folder whose ``logs`` the actors of models write to. Raises AgrlError by name, before anything is
+    judged where the examples of the two differ.
     """
-    sides = _sides((a, b), overrides)
+    sides = _sides((a, b), overrides, logs)
     require_same_examples(*(side.sets for side in sides))
     found = {"a": str(a), "b": str(b), **compare(align(*(side.predictions(console) for side in sides)), shown)}
     if json_file:
@@ -70,7 +73,7 @@ def compare_judges(
     return found
 
 
-def _sides(paths: tuple[Path, Path], overrides: list[str]) -> list[Side]:
+def _sides(paths: tuple[Path, Path], overrides: list[str], logs: Path) -> list[Side]:
     models = [path for path in paths if not is_file_of_predictions(path)]
     if not models:
         if overrides:
@@ -79,4 +82,9 @@ def _sides(paths: tuple[Path, Path], overrides: list[str]) -> list[Side]:
     from agrl.driver.evaluation import Judge, evaluation_config, is_run  # heavy, and only models need it
 
     like = next((path for path in models if is_run(path)), None)
-    return [Judge.load(evaluation_config(path, overrides, like)) if path in models else Written(path) for path in paths]
+    return [
+        Judge.load(replace(evaluation_config(path, overrides, like), run=str(logs)))
+        if path in models
+        else Written(path)
+        for path in paths
+    ]

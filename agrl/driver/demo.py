@@ -13,23 +13,36 @@ from agrl.config.schema import Config
 from agrl.config.words import setting
 from agrl.data.catalogue.build import make_catalogue
 from agrl.data.catalogue.spec import CatalogueSpec
+from agrl.disk import write_whole
 from agrl.driver.clock import Clock
+from agrl.driver.lock import LOCK, locked
 from agrl.driver.loop import train
 from agrl.driver.sft import supervised
 from agrl.driver.tiny_model import tiny_model
 from agrl.errors import ConfigError
 from agrl.report.progress import phase
-from agrl.report.terminal import open_terminal
+from agrl.report.terminal import log_to, terminal_before_log
 
 MARK = ".agrl-demo"
 SHOWN = ("accuracy", "macro_f1", "good_bad_f1", "parse_rate", "rule_adherence", "right_tier_wrong_verdict")
 
 
-def demo(out: Path, seed: int, overrides: list[str], debug: bool) -> dict[str, Any]:
-    """Run everything under ``out`` (emptied first when an earlier demo wrote it); returns what summary.json holds."""
-    _make_room(out)
+def demo(out: Path, seed: int, overrides: list[str], debug: bool, fresh: bool = False) -> dict[str, Any]:
+    """Run everything under ``out``; returns what summary.json holds.
+
+    A demo there that was not finished is begun anew, a finished one only when ``fresh``. Raises the AgrlError that
+    names the trouble.
+    """
+    console = terminal_before_log(debug)
+    _refuse_others(out, fresh)
+    with locked(out):
+        _make_room(out, console)
+        log_to(out / "logs" / "driver.log")
+        return _demo(out, seed, overrides, console)
+
+
+def _demo(out: Path, seed: int, overrides: list[str], console) -> dict[str, Any]:
     rl, sft = _configs(out, seed, overrides)
-    console = open_terminal(out / "logs" / "driver.log", debug)
     clock, began = Clock(), time.perf_counter()
     with (
         phase(
@@ -48,7 +61,7 @@ def demo(out: Path, seed: int, overrides: list[str], debug: bool) -> dict[str, A
         supervised(sft, console)
     console.rule("Adaptive guided reinforcement learning", style="dim")
     with clock("agrl"):
-        train(rl, console)
+        train(rl, console, prepared=True)
     return _summarise(out, clock, time.perf_counter() - began)
 
 
@@ -67,14 +80,28 @@ def _configs(out: Path, seed: int, overrides: list[str]) -> tuple[Config, Config
     return rl, sft
 
 
-def _make_room(out: Path) -> None:
-    """Empty the folder of an earlier demo; refuse any other that holds something."""
-    if out.exists() and any(out.iterdir()):
-        if not (out / MARK).is_file():
-            raise ConfigError(f"{out} holds something that is not a demo", hint="give another folder with --out")
-        shutil.rmtree(out)
-    out.mkdir(parents=True, exist_ok=True)
+def _refuse_others(out: Path, fresh: bool) -> None:
+    """Refuse a folder that holds something else than a demo, or a finished one that is to stay."""
+    if _content(out) and not (out / MARK).is_file():
+        raise ConfigError(f"{out} holds something that is not a demo", hint="give another folder with --out")
+    if (out / "summary.json").is_file() and not fresh:
+        raise ConfigError(
+            f"{out} holds a finished demo",
+            hint=f"look at {out / 'report.html'}; --fresh deletes it and begins anew, --out FOLDER keeps both",
+        )
+
+
+def _make_room(out: Path, console) -> None:
+    """Empty the folder of an earlier demo."""
+    if earlier := [path for path in _content(out) if path.name != MARK]:
+        console.print(f"Beginning anew: deleting the demo that {out} holds", markup=False, soft_wrap=True)
+        for path in earlier:
+            shutil.rmtree(path) if path.is_dir() else path.unlink()
     (out / MARK).touch()
+
+
+def _content(out: Path) -> list[Path]:
+    return [path for path in out.iterdir() if path.name != LOCK] if out.is_dir() else []
 
 
 def _summarise(out: Path, clock: Clock, wall_s: float) -> dict[str, Any]:
@@ -92,5 +119,5 @@ def _summarise(out: Path, clock: Clock, wall_s: float) -> dict[str, Any]:
         "version": run["version"],
         "wall_s": wall_s,
     }
-    path.write_text(json.dumps(summary, indent=2) + "\n")
+    write_whole(path, json.dumps(summary, indent=2) + "\n")
     return summary

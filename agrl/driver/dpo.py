@@ -11,9 +11,12 @@ import numpy as np
 from agrl.algorithms.batch import PreferencePair
 from agrl.algorithms.schedule import learning_rate
 from agrl.config.schema import Config
+from agrl.data.pairs import load_pairs, save_pairs
 from agrl.driver.batch import train_sequence
+from agrl.driver.checkpoint import Length, is_due, to_resume
+from agrl.driver.claim import claimed
 from agrl.driver.rollout import roll_out
-from agrl.driver.run_folder import RunFolder
+from agrl.driver.run_folder import Checkpoint, RunFolder
 from agrl.driver.running import Run, running
 from agrl.driver.sft import shuffled_batches
 from agrl.errors import DataError
@@ -23,26 +26,35 @@ from agrl.report.progress import numbers, phase, progress
 from agrl.report.recorder import Recorder
 
 PROMPTS_AT_A_TIME = 64  # so that the progress bar moves
+PAIRS = "pairs.npz"
 
 
-def train_preferences(config: Config, console) -> RunFolder:
-    """The DPO run of ``config.run``. Raises the AgrlError that names the trouble."""
-    with running(config, console) as run:
-        run.evaluate("before")
-        prefer(run)
-    return run.folder
+def train_preferences(config: Config, console, resume: bool = False) -> RunFolder:
+    """Run, or with ``resume`` go on with, the DPO run of ``config.run``. Raises AgrlError by name."""
+    length = Length("dpo.steps", config.dpo.steps, "dpo", config.dpo)
+    with claimed(config, "dpo", resume) as folder:
+        checkpoint = to_resume(folder, length, console) if resume else None
+        if resume and checkpoint is None:
+            return folder
+        with running(config, folder, "dpo", console, resume) as run:
+            if checkpoint is None:
+                run.evaluate("before")
+            prefer(run, checkpoint)
+    return folder
 
 
-def prefer(run: Run) -> None:
-    """Sample, pair, and train on running services whose learner and rollout actors hold the start model."""
+def prefer(run: Run, checkpoint: Checkpoint | None = None) -> None:
+    """Sample, pair, and train on running services whose learner and rollout actors hold the start model.
+
+    From a checkpoint the pairs are those that were sampled then.
+    """
     config, learner = run.s.config.dpo, run.s.learner
-    with run.clock("rollout"):
-        pairs = sample_pairs(run)
-    with phase(run.console, "Log-probabilities of the start model"), run.clock("reference"):
-        pairs = with_reference(run, pairs)
-    with Recorder(run.folder.path, "dpo") as recorder, progress(run.console, "DPO", config.steps) as bar:
-        batches = shuffled_batches(pairs, config.batch_size, config.steps, run.s.config.trainer.seed)
-        for step, batch in enumerate(batches):
+    pairs = load_pairs(run.folder.path / PAIRS) if checkpoint else make_pairs(run)
+    first = run.restore(checkpoint) if checkpoint else 0
+    with Recorder(run.folder.path, "dpo", first) as recorder, progress(run.console, "DPO", config.steps) as bar:
+        bar.advance(first)
+        batches = shuffled_batches(pairs, config.batch_size, config.steps, run.s.config.trainer.seed, first)
+        for step, batch in enumerate(batches, first):
             begin = time.perf_counter()
             rate = learning_rate(step, config.lr, config.steps, config.warmup_steps, config.schedule)
             metrics = learner.train_preference(batch, rate)
@@ -50,9 +62,21 @@ def prefer(run: Run) -> None:
             run.phases["learn"] += seconds
             recorder.log(step, metrics | {"time/step": seconds})
             bar.advance(1, numbers({"loss": metrics["loss/total"], "right": metrics["dpo/reward_accuracy"]}))
+            if is_due(run.s.config.trainer, step + 1, config.steps):
+                run.checkpoint(step + 1, config.steps)
     with run.clock("broadcast"):
         run.s.rollouts.broadcast(learner.version, learner.weights())
     run.finish(config.steps)
+
+
+def make_pairs(run: Run) -> list[PreferencePair]:
+    """Sample pairs from the start model, with its log-probabilities of both responses, and save them."""
+    with run.clock("rollout"):
+        pairs = sample_pairs(run)
+    with phase(run.console, "Log-probabilities of the start model"), run.clock("reference"):
+        pairs = with_reference(run, pairs)
+    save_pairs(run.folder.path / PAIRS, pairs)
+    return pairs
 
 
 def sample_pairs(run: Run) -> list[PreferencePair]:

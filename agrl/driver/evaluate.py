@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
+import numpy as np
+
 from actors.engine import GenerationRequest, SamplingSettings
 from actors.rollout_pool import RolloutPool
 from agrl.config.schema import Config
@@ -17,7 +19,7 @@ from agrl.relevance.records import Example, ParseFailure
 
 
 def evaluation_sets(config: Config, encoder: PromptEncoder) -> dict[str, list[Example]]:
-    """The configured sets: name -> examples, at most ``data.max_evaluation`` each.
+    """The configured sets: name -> examples, in their order; at most ``data.max_evaluation`` each, drawn at random.
 
     Raises ConfigError when none is configured, DataError when a prompt is too long: leaving it out would change what
     is measured.
@@ -26,7 +28,7 @@ def evaluation_sets(config: Config, encoder: PromptEncoder) -> dict[str, list[Ex
         raise ConfigError("data.evaluation names no file", hint="give +data.evaluation.NAME=FILE")
     sets = {}
     for name, path in config.data.evaluation.items():
-        examples = read_examples(path)[: config.data.max_evaluation or None]
+        examples = drawn(read_examples(path), config.data.max_evaluation, config.data.evaluation_seed)
         if len(encoder.fitting(examples, hinted=False)) < len(examples):
             longest = max(examples, key=lambda e: len(encoder.prompt(e)))
             raise DataError(
@@ -36,6 +38,14 @@ def evaluation_sets(config: Config, encoder: PromptEncoder) -> dict[str, list[Ex
             )
         sets[name] = examples
     return sets
+
+
+def drawn(examples: list[Example], most: int, seed: int) -> list[Example]:
+    """At most ``most`` of the examples, 0 for all, in their order: at random, because files are often sorted."""
+    if not most or len(examples) <= most:
+        return examples
+    chosen = np.random.default_rng(seed).permutation(len(examples))[:most]
+    return [examples[i] for i in sorted(chosen.tolist())]
 
 
 def predict(

@@ -20,10 +20,8 @@ from agrl.driver.run_folder import RunFolder
 from agrl.driver.runtime import start_runtime
 from agrl.driver.services import start_rollouts
 from agrl.errors import ConfigError
-from agrl.models.tokens import load_tokenizer
 from agrl.relevance.metrics import Prediction, evaluate
 from agrl.relevance.records import Example
-from agrl.relevance.rulebook import load_rulebook
 from agrl.report.evaluation_table import evaluation_tables
 from agrl.report.progress import phase
 
@@ -39,7 +37,7 @@ class Judge:
     @classmethod
     def load(cls, config: Config) -> Judge:
         """With the configured sets read and their prompts checked; starts nothing. Raises AgrlError by name."""
-        encoder = PromptEncoder(load_rulebook(config.task.rulebook), load_tokenizer(config.model.path), config.task)
+        encoder = PromptEncoder.load(config)
         return cls(config, encoder, evaluation_sets(config, encoder))
 
     def predictions(self, console) -> dict[str, list[Prediction]]:
@@ -64,12 +62,16 @@ def evaluate_model(
     model: Path,
     overrides: list[str],
     console,
+    logs: Path,
     json_file: Path | None = None,
     predictions_file: Path | None = None,
     baselines_file: Path | None = None,
 ) -> dict[str, dict[str, Any]]:
-    """Evaluate, print and write; returns set name -> metrics. Raises AgrlError by name."""
-    judge = Judge.load(evaluation_config(model, overrides))
+    """Evaluate, print and write; returns set name -> metrics. Raises AgrlError by name.
+
+    ``logs``: the folder whose ``logs`` the rollout actors write to.
+    """
+    judge = Judge.load(replace(evaluation_config(model, overrides), run=str(logs)))
     config, book = judge.config, judge.encoder.book
     predictions = judge.predictions(console)
     found = {name: evaluate(book, rows) for name, rows in predictions.items()}

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +14,7 @@ from agrl.algorithms.policy_loss import LossSettings
 from agrl.algorithms.preference import PreferenceSettings
 from agrl.config.schema import Config, KLIn
 from agrl.errors import LearnerError
+from agrl.machine import usable_cpus
 from learner.rank import LearnerRank, RankSettings, StepSums
 from learner.sync_check import sync_metrics
 from learner.throughput import throughput_metrics
@@ -64,7 +64,7 @@ class LearnerGroup:
     def _settings(self, config: Config) -> RankSettings:
         c = config.learner
         # Ray gives a process one OpenMP thread unless told otherwise; ranks on one machine share its CPUs
-        shared = 0 if self.runtime.mode == "cluster" else max(1, len(os.sched_getaffinity(0)) // c.ranks)
+        shared = 0 if self.runtime.mode == "cluster" else max(1, usable_cpus() // c.ranks)
         return RankSettings(
             model_path=config.model.path,
             dtype=config.model.dtype,

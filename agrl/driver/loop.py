@@ -7,31 +7,39 @@ from typing import Any
 import numpy as np
 
 from agrl.config.schema import Config
+from agrl.driver.checkpoint import Length, is_due, to_resume
+from agrl.driver.claim import claimed
 from agrl.driver.run_folder import Checkpoint, RunFolder
 from agrl.driver.running import Run, running
+from agrl.driver.stall import StallWatch
 from agrl.driver.step import StepResult, training_step
-from agrl.errors import ConfigError
-from agrl.report.progress import numbers, phase, progress
+from agrl.errors import NothingLearnedError
+from agrl.report.progress import numbers, progress
 from agrl.report.recorder import Recorder, sample_row
 
 
-def train(config: Config, console, resume: bool = False) -> RunFolder:
-    """Run, or with ``resume`` go on with, the RL run of ``config.run``. Raises the AgrlError that names the trouble."""
-    folder = RunFolder(config.run)
-    checkpoint = folder.latest() if resume else None
-    if resume and checkpoint is None:
-        raise ConfigError(f"{folder.path} holds no checkpoint to go on from", hint="start it anew with `agrl train`")
-    with running(config, console, resume) as run:
-        if checkpoint is None:
-            run.evaluate("before")
-        reinforce(run, checkpoint)
+def train(config: Config, console, resume: bool = False, prepared: bool = False) -> RunFolder:
+    """Run, or with ``resume`` go on with, the RL run of ``config.run``. Raises the AgrlError that names the trouble.
+
+    ``prepared``: the caller has locked the folder and made room in it.
+    """
+    length = Length("trainer.steps", config.trainer.steps, "learner", config.learner)
+    with claimed(config, "train", resume, prepared) as folder:
+        checkpoint = to_resume(folder, length, console) if resume else None
+        if resume and checkpoint is None:
+            return folder
+        with running(config, folder, "train", console, resume) as run:
+            if checkpoint is None:
+                run.evaluate("before")
+            reinforce(run, checkpoint)
     return folder
 
 
 def reinforce(run: Run, checkpoint: Checkpoint | None = None) -> None:
     """Train from the checkpoint, or from the start, to the last step."""
     config = run.s.config.trainer
-    first = _restore(run, checkpoint) if checkpoint else 0
+    watch = StallWatch(config.max_idle_steps)
+    first = _restore(run, watch, checkpoint) if checkpoint else 0
     with Recorder(run.folder.path, "rl", first) as recorder, progress(run.console, "RL", config.steps) as bar:
         bar.advance(first)
         for step in range(first, config.steps):
@@ -39,11 +47,31 @@ def reinforce(run: Run, checkpoint: Checkpoint | None = None) -> None:
             _record(run, recorder, step, result)
             bar.advance(1, _note(result.metrics))
             done = step + 1
+            try:
+                watch.observe(result.metrics)
+            except NothingLearnedError:
+                _checkpoint(run, watch, done)  # what it learned before is not lost
+                raise
             if config.evaluate_every and done % config.evaluate_every == 0 and done < config.steps:
                 run.evaluate(f"step-{done:06d}")
-            if done == config.steps or (config.checkpoint_every and done % config.checkpoint_every == 0):
-                _checkpoint(run, done)
+            if is_due(config, done, config.steps):
+                _checkpoint(run, watch, done)
+    watch.finish()
     run.finish(config.steps)
+
+
+def _checkpoint(run: Run, watch: StallWatch, done: int) -> None:
+    replay = run.s.replay.call("state_dict").result()
+    run.checkpoint(done, run.s.config.trainer.steps, replay=replay, watch=watch.state_dict())
+
+
+def _restore(run: Run, watch: StallWatch, checkpoint: Checkpoint) -> int:
+    """Bring every service to where the checkpoint was taken; returns the next step."""
+    first = run.restore(checkpoint)
+    watch.load_state_dict(checkpoint.state["watch"])
+    run.s.replay.call("load_state_dict", checkpoint.state["replay"]).result()
+    run.s.rollouts.broadcast(run.s.learner.version, run.s.learner.weights())
+    return first
 
 
 def _record(run: Run, recorder: Recorder, step: int, result: StepResult) -> None:
@@ -66,32 +94,6 @@ def _samples(run: Run, step: int, result: StepResult) -> list[dict[str, Any]]:
         rows.append((not guided, row))
     rows.sort(key=lambda pair: pair[0])
     return [row for _, row in rows[: config.samples_per_step]]
-
-
-def _checkpoint(run: Run, done: int) -> None:
-    with run.clock("checkpoint"):
-        folder = run.folder.begin_checkpoint(done)
-        run.s.learner.save(folder)
-        state = {
-            "step": done,
-            "version": run.s.learner.version,
-            "wall_s": run.wall_s,
-            "phases": dict(run.phases),
-            "replay": run.s.replay.call("state_dict").result(),
-        }
-        run.folder.commit_checkpoint(folder, state, run.s.config.trainer.keep_checkpoints)
-
-
-def _restore(run: Run, checkpoint: Checkpoint) -> int:
-    """Bring every service to where the checkpoint was taken; returns the next step."""
-    with phase(run.console, f"Restoring step {checkpoint.step} from {checkpoint.folder}"):
-        state = checkpoint.state
-        run.s.learner.load(checkpoint.folder, state["version"])
-        run.s.replay.call("load_state_dict", state["replay"]).result()
-        run.s.rollouts.broadcast(run.s.learner.version, run.s.learner.weights())
-    run.phases.update(state["phases"])
-    run.wall_before = state["wall_s"]
-    return checkpoint.step
 
 
 def _note(metrics: dict[str, float]) -> str:

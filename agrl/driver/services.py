@@ -15,10 +15,10 @@ from agrl.driver.learners import LearnerGroup
 from agrl.driver.prompts import PromptEncoder
 from agrl.driver.run_folder import RunFolder
 from agrl.driver.runtime import start_runtime
-from agrl.models.tokens import load_tokenizer
+from agrl.driver.trial import try_broadcast
 from agrl.relevance.records import Example, RewardMode
 from agrl.relevance.reward import Scorer
-from agrl.relevance.rulebook import RuleBook, load_rulebook
+from agrl.relevance.rulebook import RuleBook
 from replay.core import ReplayCore
 
 
@@ -39,11 +39,12 @@ class Services:
     learner: LearnerGroup
 
     def ready(self) -> str:
-        """Wait until everything is loaded; returns what ``LearnerGroup.setup`` has to say."""
+        """Wait until everything is loaded and has been tried; returns what ``LearnerGroup.setup`` has to say."""
         notice = self.learner.setup()
         self.rollouts.ready()
         self.rewards.ready()
         self.replay.ready().result()
+        try_broadcast(self.config, self.learner, self.rollouts, [self.encoder.prompt(e) for e in self.pool[:4]])
         return notice
 
     def restart(self, config: Config) -> None:
@@ -54,8 +55,9 @@ class Services:
         if (config.reward, config.task) != (self.config.reward, self.config.task):
             self.rewards.close()
             self.rewards = start_rewards(config, self.runtime, self.run, self.book)
-            self.encoder = PromptEncoder(self.book, self.encoder.tokenizer, config.task)
             self.scorer = Scorer(self.book, config.task.order, config.reward.mode)
+        template_args = config.model.chat_template_args
+        self.encoder = PromptEncoder(self.book, self.encoder.tokenizer, config.task, template_args)
         self.config = config
         self.learner.restart(config)
         self.replay.call("restart", *replay_settings(config)).result()
@@ -101,8 +103,8 @@ def start_rollouts(config: Config, runtime: Runtime, run: RunFolder) -> RolloutP
 
 def start_services(config: Config, run: RunFolder, pool: Sequence[Example]) -> Services:
     """Start all services of an RL run; engines, scorers and learner ranks load side by side."""
-    book = load_rulebook(config.task.rulebook)
-    encoder = PromptEncoder(book, load_tokenizer(config.model.path), config.task)
+    encoder = PromptEncoder.load(config)
+    book = encoder.book
     runtime = start_runtime(config)
     learner = LearnerGroup(runtime, config, run.logs)
     rollouts = start_rollouts(config, runtime, run)

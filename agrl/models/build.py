@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -10,6 +11,7 @@ from typing import TYPE_CHECKING
 from agrl.errors import ModelError
 
 if TYPE_CHECKING:
+    import torch
     from transformers import PretrainedConfig, PreTrainedModel, PreTrainedTokenizerFast
 
 END, PAD = "<|end|>", "<|pad|>"
@@ -28,7 +30,7 @@ class TinyShape:
     heads: int = 4
     kv_heads: int = 2
     intermediate_size: int = 384
-    max_positions: int = 1024
+    max_positions: int = 2048  # the prompt and the response that fit without other settings, and more
     tied: bool = True
     head_size: int = 0
     embeddings: int = 0
@@ -88,23 +90,65 @@ def make_tiny_model(out: Path, texts: Iterable[str], shape: TinyShape | None = N
     return {"parameters": model.num_parameters(), "vocabulary": len(tokenizer)}
 
 
-def save_model(model: PreTrainedModel, tokenizer: PreTrainedTokenizerFast, out: Path) -> None:
-    """Write an ordinary Hugging Face folder that AutoModelForCausalLM and vLLM load."""
+def save_model(
+    model: PreTrainedModel,
+    tokenizer: PreTrainedTokenizerFast,
+    out: Path,
+    weights: dict[str, torch.Tensor] | None = None,
+) -> None:
+    """Write an ordinary Hugging Face folder that AutoModelForCausalLM and vLLM load.
+
+    ``weights``: in the place of the model's own, by the names of its modules.
+    """
     out.mkdir(parents=True, exist_ok=True)
-    model.save_pretrained(out)
+    model.save_pretrained(out, state_dict=weights)
     tokenizer.save_pretrained(out)
 
 
+def load_config(path: str) -> PretrainedConfig:
+    """The configuration of a model folder or hub name. Raises ModelError naming it."""
+    from transformers import AutoConfig
+
+    with _explained(path):
+        return AutoConfig.from_pretrained(path, trust_remote_code=False)
+
+
 def load_model(path: str, dtype: str) -> PreTrainedModel:
-    """Any Hugging Face causal language model. Raises ModelError naming the path."""
+    """Any Hugging Face causal language model, nothing random in it (``agrl.models.dropout``).
+
+    Raises ModelError naming the path, and the weights that the model needs and its files do not have.
+    """
     import torch
     from transformers import AutoModelForCausalLM
 
-    try:
-        return AutoModelForCausalLM.from_pretrained(
-            path, dtype=getattr(torch, dtype), attn_implementation="sdpa", trust_remote_code=False
+    from agrl.models.dropout import random_rates, set_rates, still
+
+    config = load_config(path)
+    set_rates(config, dict.fromkeys(random_rates(config), 0.0))
+    with _explained(path):
+        lm, found = AutoModelForCausalLM.from_pretrained(
+            path,
+            config=config,
+            dtype=getattr(torch, dtype),
+            trust_remote_code=False,
+            output_loading_info=True,
         )
-    except (OSError, ValueError) as error:
+    if missing := sorted(found["missing_keys"]):  # transformers would go on with random ones
+        raise ModelError(
+            f"{path!r} lacks {len(missing)} weights of a {type(lm).__name__}, such as {missing[0]}",
+            hint="download it again, or give a folder whose config.json is that of its weights",
+        )
+    still(lm)
+    return lm
+
+
+@contextmanager
+def _explained(path: str) -> Iterator[None]:
+    from safetensors import SafetensorError
+
+    try:
+        yield
+    except (OSError, ValueError, KeyError, RuntimeError, SafetensorError) as error:
         raise ModelError(
             f"no causal language model could be loaded from {path!r}: {error}",
             hint="give model.path=FOLDER of a Hugging Face model, or make a small one with `agrl model make`",

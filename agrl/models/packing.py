@@ -33,8 +33,11 @@ def choose_packing(lm: PreTrainedModel, wanted: str, flex: bool = False) -> tupl
 def why_not_packed(lm: PreTrainedModel) -> str:
     """Empty where ``lm`` as it is tells sequences in one row apart by their positions, else how it fails.
 
-    Most models of transformers do, whatever their attention: their masks end where positions begin anew.
+    Most models of transformers do, whatever their attention: their masks end where positions begin anew. Eager
+    attention would hold the square of the row in memory, and in some (GPT-Neo) a row is at most ``max_positions`` long.
     """
+    if lm.config._attn_implementation == "eager":
+        return "it has eager attention alone"
     try:
         return gap(lm, probe(lm, pack_batch), probe(lm, pad_batch))
     except (ModelError, RuntimeError, TypeError, ValueError) as error:  # TypeError: it takes no position_ids

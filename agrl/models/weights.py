@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -76,20 +74,3 @@ def buckets(
         size += packed.data.nbytes
     if bucket:
         yield bucket
-
-
-def checkpoint_names(model_path: str) -> set[str]:
-    """The names of the weights in a model folder; empty for a hub name, whose files are not looked up.
-
-    The lm_head of a model with tied embeddings is left out where the folder has both: it is the embedding.
-    """
-    from safetensors import safe_open
-
-    names: set[str] = set()
-    for file in Path(model_path).glob("*.safetensors"):
-        with safe_open(file, framework="numpy") as weights:
-            names.update(weights.keys())
-    config = Path(model_path) / "config.json"
-    if config.is_file() and json.loads(config.read_text()).get("tie_word_embeddings"):
-        names.discard("lm_head.weight")
-    return names

@@ -39,7 +39,7 @@ def gold_fact(book: RuleBook, example: Example, name: str) -> Fact | None:
     if name == TIER:
         return Fact(book.tier_label, str(example.tier))
     verdict = example.verdicts.get(name)
-    return None if verdict is None else Fact(book.criteria[name].label, verdict)
+    return None if verdict is None else Fact(book.criteria[name].label, one_line(verdict))
 
 
 def hint_levels(book: RuleBook, example: Example) -> list[int]:

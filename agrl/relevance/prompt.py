@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from functools import lru_cache
 from typing import NamedTuple
 
 from agrl.errors import RuleBookError
 from agrl.relevance.hints import hint_text
-from agrl.relevance.records import Example, Order
+from agrl.relevance.records import Example, Order, Product
 from agrl.relevance.rules import Line, RuleBook
 from agrl.relevance.templates import compile_template
 
@@ -23,8 +24,9 @@ def render_prompt(book: RuleBook, example: Example, order: Order, style: str = "
     """Renders the prompt of one example.
 
     ``style`` is a key of the rule book's ``prompts``. ``hint_level`` > 0 puts that level's gold hint in the user
-    message. The system message never depends on the example, so that engines can cache it. Raises RuleBookError for
-    an unknown style, DataError for an unknown hint level.
+    message. The system message never depends on the example, so that engines can cache it. Every field of the example
+    is one line, and no line of a rule book begins with one: what an example says can look like no line of another kind.
+    Raises RuleBookError for an unknown style, DataError for an unknown hint level.
     """
     if style not in book.prompts:
         raise RuleBookError(
@@ -32,8 +34,24 @@ def render_prompt(book: RuleBook, example: Example, order: Order, style: str = "
             hint=f"set task.prompt_style to one of: {', '.join(book.prompts)}",
         )
     hint = hint_text(book, example, hint_level)
-    user = compile_template(book.prompts[style].user).render(query=example.query, product=example.product, hint=hint)
-    return Messages(_system(book, order, style), user.strip())
+    return Messages(_system(book, order, style), render_user(book, style, example.query, example.product, hint))
+
+
+def render_user(book: RuleBook, style: str, query: str, product: Product, hint: str) -> str:
+    """The user message about a pair, with ``hint`` as it is and every other field as one line."""
+    attributes: dict[str, str] = {}
+    for name, value in product.attributes.items():
+        name, value = single_line(name), single_line(value)
+        attributes[name] = f"{attributes[name]}; {value}" if name in attributes else value
+    fields = {name: single_line(getattr(product, name)) for name in ("title", "category", "brand", "text")}
+    product = replace(product, **fields, attributes=attributes)
+    template = compile_template(book.prompts[style].user)
+    return template.render(query=single_line(query), product=product, hint=hint).strip()
+
+
+def single_line(text: str) -> str:
+    """Text with every line break of Unicode, and the space round it, as one space; spaces inside a line stay."""
+    return " ".join(filter(None, map(str.strip, text.splitlines())))
 
 
 @lru_cache(maxsize=64)

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+
 from agrl.errors import DataError
-from agrl.relevance.records import Judgement, Order
+from agrl.relevance.records import TIERS, Judgement, Order
 from agrl.relevance.rules import Line, RuleBook
 
 
@@ -35,6 +37,15 @@ def _value(book: RuleBook, judgement: Judgement, line: Line) -> str:
             hint="a stated reading is one line of text, not empty, with no space around it",
         )
     return value
+
+
+def sample_responses(book: RuleBook, order: Order) -> Iterator[str]:
+    """A few responses that together state every verdict and tier of a rule book, with readings that say nothing."""
+    verdicts = {name: list(criterion.verdicts) for name, criterion in book.criteria.items()}
+    readings = dict.fromkeys(book.sections, "one; two 3")
+    for i in range(max(len(TIERS), *map(len, verdicts.values()))):
+        stated = {name: known[i % len(known)] for name, known in verdicts.items()}
+        yield render_response(book, Judgement(TIERS[i % len(TIERS)], stated, readings), order)
 
 
 def one_line(text: str) -> str:

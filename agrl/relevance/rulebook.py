@@ -10,11 +10,9 @@ from importlib.resources import files
 from pathlib import Path
 
 import yaml
-from jinja2 import TemplateError
 
-from agrl.errors import AgrlError, RuleBookError
-from agrl.relevance.prompt import render_prompt
-from agrl.relevance.records import TIERS, Example, Order, Product
+from agrl.errors import RuleBookError
+from agrl.relevance.records import TIERS
 from agrl.relevance.rules import (
     CONSISTENCY,
     FORMAT,
@@ -33,6 +31,7 @@ from agrl.relevance.rules import (
     component_names,
     verdict_combinations,
 )
+from agrl.relevance.wording import check_wording
 from agrl.relevance.yaml_node import Node, load_yaml
 
 __all__ = ["RuleBook", "load_rulebook", "read_rulebook"]
@@ -95,7 +94,7 @@ def read_rulebook(source: str, where: str = "rule book") -> RuleBook:
         source=source,
     )
     root.refuse_unknown()
-    _check_wording(root, book)
+    check_wording(root, book)
     return book
 
 
@@ -219,29 +218,3 @@ def _hints(node: Node, criteria: dict[str, Criterion]) -> Hints:
             node.fail(f"names {fact!r}", "levels", hint=f"facts: {', '.join([*criteria, TIER])}")
     node.used.add("levels")
     return Hints(tuple(tuple(level) for level in levels), node.text("template"))
-
-
-def _check_wording(root: Node, book: RuleBook) -> None:
-    """Renders every prompt, with and without a hint, so that a slip in a template is found now."""
-    first = next(book.combinations())
-    example = Example("check", "query", Product("title", "category", "brand", {"a": "b"}, "text"), TIERS[0], first)
-    if not book.prompts:
-        root.child("prompts").fail("is empty", hint='give at least the style "full"')
-    for style in book.prompts:
-        for order in Order:
-            for level in range(len(book.hints.levels) + 1):
-                try:
-                    render_prompt(book, example, order, style, level)
-                except AgrlError:
-                    raise
-                except (TemplateError, TypeError, ValueError, ArithmeticError) as error:
-                    key = "hints.template" if level and _renders(book, example, order, style) else f"prompts.{style}"
-                    root.fail(f"the template fails: {error}", key, hint="see docs/rulebook.md for the names it may use")
-
-
-def _renders(book: RuleBook, example: Example, order: Order, style: str) -> bool:
-    try:
-        render_prompt(book, example, order, style)
-    except Exception:  # only decides which template to blame
-        return False
-    return True

@@ -6,6 +6,7 @@ import json
 import math
 import time
 from collections.abc import Iterable, Iterator, Mapping
+from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
 
@@ -21,7 +22,7 @@ class Recorder:
     """The measurements of one phase of a run.
 
     ``first_step``: the step at which this process starts. Rows of this phase from that step on were written by an
-    attempt that is now being repeated (a resumed run, or a run folder used again); they are cut.
+    attempt that is now being repeated (a resumed run, or one whose start had failed); they are cut.
     """
 
     def __init__(self, run_dir: Path, phase: str = "rl", first_step: int = 0) -> None:
@@ -63,9 +64,9 @@ class Recorder:
 
     def close(self) -> None:
         """Flush and close every file."""
-        self._metrics.close()
-        self._samples.close()
-        self._tensorboard.close()
+        with ExitStack() as stack:  # all of them, also where one cannot write what it still holds
+            for file in (self._metrics, self._samples, self._tensorboard):
+                stack.callback(file.close)
 
     def __enter__(self) -> Recorder:
         return self

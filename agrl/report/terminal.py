@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import os
 import sys
+import tempfile
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -44,19 +45,49 @@ def open_terminal(log_file: Path | None = None, debug: bool = False) -> Console:
         close_terminal()
         _current = _Terminal(_console(sys.stdout), _console(sys.stderr))
         return _current.out
+    found = terminal_before_log()
+    log_to(log_file)
+    return found
+
+
+def terminal_before_log(debug: bool = False) -> Console:
+    """The console for the person, of a command that has a log only from ``log_to`` on: its folder may be refused."""
+    global _current
+    if debug:
+        return open_terminal(debug=True)
     if _current is None or _current.saved is None:
         _flush()
         saved = (os.dup(1), os.dup(2))
         # closefd=False: close_terminal closes the copies, after putting them back
         out, err = (_console(os.fdopen(fd, "w", buffering=1, encoding="utf-8", closefd=False)) for fd in saved)
         _current = _Terminal(out, err, saved=saved)
+    return _current.out
+
+
+def log_to(log_file: str | Path) -> None:
+    """Begin the log, or move it; nothing with ``debug`` or where no terminal was opened. Raises OSError."""
+    if _current is None or _current.saved is None:
+        return
     _flush()
-    _current.log_file = Path(log_file)
-    _current.log_file.parent.mkdir(parents=True, exist_ok=True)
-    with _current.log_file.open("ab") as sink:
+    log_file = Path(log_file)
+    log_file.parent.mkdir(parents=True, exist_ok=True)
+    with log_file.open("ab") as sink:
         os.dup2(sink.fileno(), 1)
         os.dup2(sink.fileno(), 2)
-    return _current.out
+    _current.log_file = log_file
+
+
+def place_for_logs(*folders: Path) -> Path:
+    """The first of the folders in whose ``logs`` files can be written; a new temporary folder where there is none."""
+    for folder in folders:
+        try:
+            (folder / "logs").mkdir(parents=True, exist_ok=True)
+            with tempfile.TemporaryFile(dir=folder / "logs") as probe:
+                probe.write(b"?")
+            return folder
+        except OSError:
+            continue
+    return Path(tempfile.mkdtemp(prefix="agrl-"))
 
 
 def close_terminal() -> None:
@@ -71,8 +102,21 @@ def close_terminal() -> None:
 
 
 def _flush() -> None:
-    sys.stdout.flush()
-    sys.stderr.flush()
+    """Write out what Python still holds; where it cannot be written, on a full disk, it is given up.
+
+    Kept, it would fail again at every later flush, the last of which makes the exit code 120.
+    """
+    for stream, descriptor in ((sys.stdout, 1), (sys.stderr, 2)):
+        try:
+            stream.flush()
+        except OSError:
+            os.dup2(os.open(os.devnull, os.O_WRONLY), descriptor)
+            stream.flush()
+
+
+def give_up_unwritable() -> None:
+    """What can be written to no more, a log on a full disk or a terminal that is gone, is written to no more."""
+    _flush()
 
 
 def _console(file) -> Console:
@@ -104,7 +148,7 @@ def error_block(console: Console, error: BaseException, log: Path | None = None)
     body = Text(visible(str(error) if known else f"{type(error).__name__}: {error}"))
     if hint := getattr(error, "hint", ""):
         body.append("\n\nWhat to do: ", style="bold").append(visible(hint))
-    elif not known:
+    if not known:
         body.append("\n\nThis is a fault in agrl or in a library below it; `--debug` shows the trace.", style="dim")
     if log is not None:
         body.append(visible(f"\n\nLog: {log}"), style="dim")

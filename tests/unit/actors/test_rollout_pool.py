@@ -139,7 +139,7 @@ def test_a_closed_pool_ends_the_call_under_way_and_replaces_nobody():
 
 
 def test_engines_of_one_machine_share_its_cpus(monkeypatch):
-    monkeypatch.setattr("os.sched_getaffinity", lambda _: range(8))
+    monkeypatch.setattr("actors.rollout_pool.usable_cpus", lambda: 8)
     pool = make_pool(FragileRuntime(), actors=3)
     assert pool._pool._args[1].threads == 2
     assert pool._pool._placement["env"]["OMP_NUM_THREADS"] == "2"

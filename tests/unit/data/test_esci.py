@@ -7,7 +7,8 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from agrl.data.esci import EXAMPLES_FILE, PRODUCTS_FILE, import_esci, segment_of
+from agrl.data.esci import import_esci, segment_of
+from agrl.data.esci_rows import EXAMPLES_FILE, PRODUCTS_FILE
 from agrl.data.files import read_examples, validate_file
 from agrl.errors import DataError
 from agrl.relevance.rulebook import load_rulebook
@@ -51,7 +52,7 @@ def write_layout(folder, examples=(), products=None):
 
 def test_labels_become_tiers_and_the_verdicts_they_imply(tmp_path):
     write_layout(tmp_path)
-    counts = import_esci(tmp_path, tmp_path / "out", seed_share=0)
+    counts = import_esci(tmp_path, tmp_path / "out", seed_share=0).splits
     examples = read_examples(tmp_path / "out/train.parquet")
     assert counts["train"]["tiers"] == {"4": 1, "3": 1, "2": 1, "1": 1}
     assert [(e.tier, e.verdicts) for e in examples] == [
@@ -84,7 +85,7 @@ def test_training_queries_are_shared_between_start_and_pool(tmp_path, share, fil
     base, _ = write_layout(tmp_path)
     more = [{**base[0], "example_id": 10 + n, "query_id": 20 + n} for n in range(3)]
     write_layout(tmp_path, [*more, {**base[0], "example_id": 9, "query_id": 9, "split": "test"}])
-    counts = import_esci(tmp_path, tmp_path / "out", seed_share=share)
+    counts = import_esci(tmp_path, tmp_path / "out", seed_share=share).splits
     assert sorted(counts) == files == sorted(path.stem for path in (tmp_path / "out").iterdir())
     assert counts.get("seed", {"queries": 0})["queries"] == round(4 * share) and counts["test"]["rows"] == 1
 
@@ -98,21 +99,13 @@ def test_every_fifth_row_of_the_start_shows_its_label(tmp_path):
 
 def test_one_version_of_the_data_set_can_be_asked_for(tmp_path):
     write_layout(tmp_path)
-    assert import_esci(tmp_path, tmp_path / "out", version="small", seed_share=0)["train"]["rows"] == 2
+    assert import_esci(tmp_path, tmp_path / "out", version="small", seed_share=0).splits["train"]["rows"] == 2
 
 
-@pytest.mark.parametrize(
-    ("change", "message"),
-    [
-        ({"split": "test"}, "query_id 7 is in the splits"),
-        ({"esci_label": "X"}, "example_id 9, column esci_label: 'X'"),
-        ({"product_id": "gone"}, "judged products are missing, first gone"),
-    ],
-)
-def test_what_cannot_be_imported_is_named(tmp_path, change, message):
+def test_a_query_in_two_splits_is_refused(tmp_path):
     base, _ = write_layout(tmp_path)
-    write_layout(tmp_path, examples=[{**base[0], "example_id": 9, "product_id": "P5", **change}])
-    with pytest.raises(DataError, match=message):
+    write_layout(tmp_path, examples=[{**base[0], "example_id": 9, "product_id": "P5", "split": "test"}])
+    with pytest.raises(DataError, match="query_id 7 is in the splits"):
         import_esci(tmp_path, tmp_path / "out")
 
 
@@ -144,8 +137,14 @@ def test_segments_follow_from_the_wording(query, segment):
 
 
 @real
+def test_nothing_of_the_real_subset_is_left_out(tmp_path):
+    found = import_esci(REAL, tmp_path)
+    assert found.left_out.lines() == found.leaks == []
+
+
+@real
 def test_the_real_subset_keeps_its_split_by_query(tmp_path):
-    counts = import_esci(REAL, tmp_path)
+    counts = import_esci(REAL, tmp_path).splits
     assert {split: found["queries"] for split, found in counts.items()} == {"seed": 45, "train": 45, "test": 30}
     assert counts["seed"]["rows"] + counts["train"]["rows"] == 3921 and counts["test"]["rows"] == 1355
     assert counts["test"]["tiers"] == {"4": 676, "3": 385, "2": 98, "1": 196}
@@ -155,7 +154,7 @@ def test_the_real_subset_keeps_its_split_by_query(tmp_path):
 
 @real
 def test_the_real_subset_is_valid_under_its_rule_book(tmp_path):
-    counts = import_esci(REAL, tmp_path)
+    counts = import_esci(REAL, tmp_path).splits
     book = load_rulebook("esci")
     assert [validate_file(tmp_path / f"{split}.parquet", book) for split in counts] == [[], [], []]
     unsure = [e for e in read_examples(tmp_path / "test.parquet") if e.tier == 3]
@@ -168,4 +167,5 @@ def test_the_command_prints_counts_for_machines(tmp_path, capsys):
     from agrl.cli import main
 
     assert main(["data", "import-esci", str(REAL), "--out", str(tmp_path), "--json"]) == 0
-    assert json.loads(capsys.readouterr().out)["test"]["rows"] == 1355
+    found = json.loads(capsys.readouterr().out)
+    assert (found["test"]["rows"], found["left_out"], found["leaks"]) == (1355, [], [])

@@ -1,6 +1,7 @@
 """Examples files: what is written is read back, and what is wrong is named by file, row and field."""
 
 import json
+from dataclasses import replace
 
 import pyarrow as pa
 import pyarrow.parquet as pq
@@ -89,22 +90,85 @@ def test_a_row_needs_only_id_query_title_and_tier():
         ({"tier": 0}, "tier"),
         ({"tier": "4"}, "tier"),
         ({"tier": True}, "tier"),
-        ({"tier": 3.0}, "tier"),
+        ({"tier": 3.5}, "tier"),
+        ({"tier": float("nan")}, "tier"),
+        ({"tier": float("inf")}, "tier"),
         ({"product": None}, "product"),
         ({"product": {"title": ""}}, "product.title"),
         ({"product": {"title": "t", "colour": "red"}}, "product.colour"),
         ({"product": {"title": "t", "attributes": {"weight": 2}}}, "product.attributes"),
         ({"product": {"title": "t", "attributes": "red"}}, "product.attributes"),
-        ({"verdicts": {"category": None}}, "verdicts"),
+        ({"product": {"title": "t", "attributes": ["ab"]}}, "product.attributes"),
+        ({"product": {"title": "t", "attributes": [{"key": "a", "worth": "b"}]}}, "product.attributes"),
+        ({"product": {"title": "t", "attributes": [("a", "1"), ("a", "1")]}}, "product.attributes"),
+        ({"verdicts": [{"key": "a", "value": "1"}, {"key": "a", "value": None}]}, "verdicts"),
+        ({"verdicts": {"category": 1.5}}, "verdicts"),
         ({"reference": "good"}, "reference"),
         ({"reference": {"verdicts": {}}}, "reference.tier"),
+        ({"reference": {**to_row(FULL)["reference"], "verdict": {}}}, "reference.verdict"),
         ({"hint_level": -1}, "hint_level"),
+        ({"hint_level": 0.5}, "hint_level"),
+        ({"hint_level": 128}, "hint_level"),
+        ({"\ud800": 1}, r"'\ud800'"),
         ({"segment": 3}, "segment"),
         ({"verdict": {}}, "verdict"),
     ],
 )
 def test_what_is_wrong_with_a_row_is_named_by_field(changes, field):
     assert list(problems(row(**changes))) == [field]
+
+
+@pytest.mark.parametrize("field", ["id", "query", "segment"])
+@pytest.mark.parametrize("half", ["\ud800", "\udfff", "\udc80"])
+def test_text_that_cannot_be_encoded_is_named_by_field(field, half):
+    assert list(problems(row(**{field: f"red {half} lamp"}))) == [field]
+
+
+@pytest.mark.parametrize("field", ["title", "category", "brand", "text"])
+def test_text_of_a_product_that_cannot_be_encoded_is_named(field):
+    assert list(problems(row(product={"title": "t", field: "\ud83d"}))) == [f"product.{field}"]
+
+
+@pytest.mark.parametrize(
+    "names", [{"\ud800": "x"}, {"x": "\ud800"}, [("x", "\ud800")], [{"key": "\ud800", "value": "x"}]]
+)
+def test_names_and_values_that_cannot_be_encoded_are_named(names):
+    assert list(problems(row(verdicts=names))) == ["verdicts"]
+    assert list(problems(row(product={"title": "t", "attributes": names}))) == ["product.attributes"]
+    for part in ("verdicts", "readings"):
+        assert list(problems(row(reference={"tier": 4, part: names}))) == [f"reference.{part}"]
+
+
+any_text = st.text(st.characters(), max_size=3)  # surrogates too
+
+
+any_json = st.recursive(
+    st.none() | st.booleans() | st.integers() | st.floats() | any_text,
+    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(any_text, inner, max_size=3),
+    max_leaves=5,
+)
+
+
+@pytest.mark.parametrize("above", ["", "product", "reference"])
+@given(st.data())
+def test_whatever_stands_in_a_field_is_named_or_can_be_written(above, data):
+    whole = row()
+    part = whole[above] if above else whole
+    field = data.draw(st.sampled_from([*part, "other"]))
+    part[field] = data.draw(any_json)
+    if found := problems(whole):
+        assert all(name.startswith(above) for name in found)
+    else:
+        example = from_row(whole)
+        json.dumps(to_row(example), ensure_ascii=False).encode()
+        assert pa.Table.from_pylist([to_row(example)], schema=SCHEMA).num_rows == 1
+
+
+def test_a_surrogate_pair_of_json_is_one_character(tmp_path):
+    path = tmp_path / "pair.jsonl"
+    path.write_text(json.dumps(row(query="\N{ROLLING ON THE FLOOR LAUGHING} lamp")))
+    assert "\\ud83e" in path.read_text()
+    assert read_examples(path)[0].query == "\N{ROLLING ON THE FLOOR LAUGHING} lamp"
 
 
 @pytest.mark.parametrize("value", [None, 3, "text", []])
@@ -134,6 +198,21 @@ def test_lines_that_are_not_json_are_problems_and_blank_lines_are_not(tmp_path):
     (problem,) = validate_file(path)
     assert problem.row == 3
     assert "not a JSON object" in problem.message
+
+
+def test_an_empty_file_cannot_be_read(tmp_path):
+    (tmp_path / "empty.jsonl").write_text("")
+    with pytest.raises(DataError, match="the file has no examples"):
+        read_examples(tmp_path / "empty.jsonl")
+
+
+@pytest.mark.parametrize("suffix", [".parquet", ".jsonl"])
+@pytest.mark.parametrize(("changes", "field"), [({"query": " "}, "query"), ({"segment": "\ud800"}, "segment")])
+def test_what_could_not_be_read_back_is_not_written(tmp_path, suffix, changes, field):
+    path = tmp_path / f"new{suffix}"
+    with pytest.raises(DataError, match=f"example 'a-1', field {field}"):
+        write_examples(path, [BARE, replace(FULL, **changes)])
+    assert not path.exists()
 
 
 def test_missing_and_unknown_columns_are_named_once(tmp_path):

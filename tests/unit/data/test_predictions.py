@@ -58,6 +58,11 @@ def test_a_file_from_elsewhere_needs_little(tmp_path):
         ({"tier": "4"}, "tier", "found '4'"),
         ({"failure": "cut_off"}, "failure", "but the answer has a tier"),
         ({"verdicts": {"category": 1}}, "verdicts", "must be text"),
+        ({"verdicts": [["category", "same"]] * 2}, "verdicts", "'category' stands twice"),
+        ({"query": "\ud800"}, "query", "half of a surrogate pair"),
+        ({"text": "\udc80"}, "text", "half of a surrogate pair"),
+        ({"verdicts": {"\ud800": "same"}}, "verdicts", "half of a surrogate pair"),
+        ({"tier": 2.5}, "tier", "found 2.5"),
         ({"verdict": {}}, "verdict", "unknown field"),
     ],
 )
@@ -70,9 +75,25 @@ def test_a_wrong_field_is_named(tmp_path, change, field, word):
     assert "--predictions" in error.value.hint
 
 
+def test_what_pandas_makes_of_a_file_is_read(tmp_path):
+    path = tmp_path / "answers.jsonl"
+    other = {"id": "e2", "tier": float("nan"), "verdicts": {"category": None}, "failure": float("nan")}
+    path.write_text("\ufeff" + "".join(json.dumps(LINE | change) + "\n" for change in ({"tier": 3.0}, other)))
+    first, second = read_predictions(path)["wild"]
+    assert (first.judgement, second.judgement, second.failure) == (Judgement(3, {"category": "same"}), None, "")
+
+
+def test_bytes_that_are_not_utf8_are_named(tmp_path):
+    path = tmp_path / "answers.jsonl"
+    path.write_bytes(json.dumps(LINE | {"query": "l\u00e4mp"}, ensure_ascii=False).encode("latin-1"))
+    with pytest.raises(DataError, match="line 1: not UTF-8"):
+        read_predictions(path)
+
+
 @pytest.mark.parametrize(
     ("text", "word"),
     [
+        ('{"id": "1", "id": "2"}', "line 1: the key 'id' stands twice"),
         ("", "holds no predictions"),
         ("{\n", "line 1: not a JSON object"),
         ("[]\n", "line 1: expected an object"),

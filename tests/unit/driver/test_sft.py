@@ -5,7 +5,7 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 
-from agrl.driver.sft import reference_sequences, shuffled_batches
+from agrl.driver.sft import references, shuffled_batches
 from agrl.errors import DataError
 from agrl.relevance.records import Example, Judgement, Product
 from agrl.relevance.rulebook import load_rulebook
@@ -36,14 +36,29 @@ def prompts(sequences):
 
 def test_hinted_rows_are_imitated_under_their_hint_unless_they_are_left_out():
     rows = [row(0), row(2)]
-    assert prompts(reference_sequences(rows, FakeEncoder())) == [[0], [2, 2, 2]]
-    assert prompts(reference_sequences(rows, FakeEncoder(), hints=False)) == [[0]]
+    assert prompts(references(rows, FakeEncoder()).sequences) == [[0], [2, 2, 2]]
+    found = references(rows, FakeEncoder(), hints=False)
+    assert prompts(found.sequences) == [[0]] and str(found) == "1 references (1 row with a hint: left out)"
 
 
 def test_rows_that_do_not_fit_are_left_out_and_nothing_left_is_an_error():
-    assert prompts(reference_sequences([row(0), row(3)], FakeEncoder())) == [[0]]
-    with pytest.raises(DataError, match="none of 1 rows"):
-        reference_sequences([row(3)], FakeEncoder())
+    encoder = FakeEncoder()
+    assert prompts(references([row(0), row(3)], encoder).sequences) == [[0]]
+    with pytest.raises(DataError, match=r"none of 1 rows .*1 row longer than task\.max_prompt_tokens: left out"):
+        references([row(3)], encoder)
+
+
+def test_what_is_left_out_is_counted_by_its_reason():
+    contradiction = {"category": "unrelated", "attributes": "met"}  # no judgement of tier 4 has these verdicts
+    unjudged = Example("u", "mug", Product("a mug"), 4, contradiction)
+    long_answer = SimpleNamespace(max_prompt_tokens=3, max_response_tokens=3)
+    encoder = FakeEncoder()
+    found = references([row(0), row(3), row(3), unjudged], encoder)
+    assert found.left_out == {"longer than task.max_prompt_tokens": 2, "without a judgement": 1}
+    assert str(found).startswith("1 references (2 rows longer than task.max_prompt_tokens, 1 row without a judgement")
+    encoder.task = long_answer
+    with pytest.raises(DataError, match="1 row with an answer longer than"):
+        references([row(0)], encoder)
 
 
 def test_every_epoch_has_every_sequence_once_in_an_order_of_its_own():

@@ -11,8 +11,6 @@ from agrl.models.build import TinyShape, load_model, make_tiny_model
 from agrl.models.layout import pad_batch
 from agrl.models.logprobs import PolicyModel
 from agrl.models.probe import check_output_layer
-from agrl.models.tokens import decode_response, encode_prompt, encode_response, load_tokenizer
-from agrl.relevance.prompt import Messages
 
 TEXTS = [f"search: red grinder {i}\ntitle: crimson mill {i}\n" for i in range(50)]
 
@@ -91,25 +89,3 @@ def test_a_model_that_changes_its_logits_is_refused(model_path):
     )  # fmt: skip
     with pytest.raises(ModelError, match="Gemma2ForCausalLM changes its logits"):
         check_output_layer(AutoModelForCausalLM.from_config(capped))
-
-
-def test_text_survives_the_tokenizer(model_path):
-    tokenizer = load_tokenizer(model_path)
-    text = "Query: grinder; not electric\nTier: 2  ünïcode"
-    ids = encode_response(tokenizer, text)
-    assert ids[-1] == tokenizer.eos_token_id
-    assert decode_response(tokenizer, ids) == text
-
-
-def test_prompts_use_the_chat_template_where_there_is_one(model_path):
-    tokenizer = load_tokenizer(model_path)
-    plain = tokenizer.decode(encode_prompt(tokenizer, Messages("rules", "search: x")))
-    assert plain == "rules\nsearch: x\n"
-    tokenizer.chat_template = (
-        "{% for m in messages %}[{{ m.role }}] {{ m.content }}{% endfor %}{% if add_generation_prompt %}[go]{% endif %}"
-    )
-    try:
-        templated = tokenizer.decode(encode_prompt(tokenizer, Messages("rules", "search: x")))
-    finally:
-        tokenizer.chat_template = None
-    assert templated == "[system] rules[user] search: x[go]"

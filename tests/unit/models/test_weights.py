@@ -7,7 +7,7 @@ import pytest
 import torch
 
 from agrl.errors import WeightSyncError
-from agrl.models.weights import PackedTensor, buckets, checkpoint_names, pack, unpack
+from agrl.models.weights import PackedTensor, buckets, pack, unpack
 
 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16, torch.float16, torch.int64])
@@ -46,15 +46,3 @@ def test_buckets_hold_everything_once_and_keep_their_limit():
     for bucket in packed:
         for p in bucket:
             assert torch.equal(unpack(p)[1], dict(parameters)[p.name])
-
-
-def test_names_of_a_checkpoint_leave_out_a_tied_head(tmp_path):
-    from safetensors.torch import save_file
-
-    tensors = {"model.embed_tokens.weight": torch.ones(2, 2), "lm_head.weight": torch.ones(2, 2)}
-    save_file(tensors, tmp_path / "model.safetensors")
-    (tmp_path / "config.json").write_text('{"tie_word_embeddings": false}')
-    assert checkpoint_names(str(tmp_path)) == set(tensors)
-    (tmp_path / "config.json").write_text('{"tie_word_embeddings": true}')
-    assert checkpoint_names(str(tmp_path)) == {"model.embed_tokens.weight"}
-    assert checkpoint_names("some-organisation/some-model") == set()

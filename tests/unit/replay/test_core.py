@@ -1,4 +1,5 @@
 import json
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -6,7 +7,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from agrl.config.schema import GuidanceConfig, ReplayConfig, Sampling
-from agrl.errors import ConfigError
+from agrl.errors import ConfigError, DataError
+from agrl.relevance.records import Product
 from replay.core import GuideOutcome, ReplayCore
 
 from .build import example, group, outcome, score
@@ -114,3 +116,25 @@ def test_a_step_cannot_have_more_prompts_than_there_are():
     replay.sample(POOL - 1, step=3)
     with pytest.raises(ConfigError, match=f"step 3 asks for {POOL + 1} different prompts"):
         replay.sample(2, step=3)
+
+
+@pytest.mark.parametrize(
+    "other",
+    [
+        {"query": "mill"},
+        {"product": Product("a grinder", text="with a handle")},
+        {"product": Product("a grinder", attributes={"color": "red"})},
+        {"tier": 1},
+        {"verdicts": {"category": "same"}},
+    ],
+)
+def test_the_state_of_another_file_with_the_same_ids_is_refused(other):
+    rows = [example(f"p{i}") for i in range(3)]
+    changed = [*rows[:2], replace(rows[2], **other)]
+    settings_ = ReplayConfig(), GuidanceConfig(), 8, 0
+    state = json.loads(json.dumps(ReplayCore(rows, *settings_).state_dict()))
+    ReplayCore(rows, *settings_).load_state_dict(state)
+    with pytest.raises(DataError, match="not the one that this run was started with"):
+        ReplayCore(changed, *settings_).load_state_dict(state)
+    with pytest.raises(DataError, match="not the one"):
+        ReplayCore(rows[:2], *settings_).load_state_dict(state)

@@ -1,0 +1,75 @@
+"""Signals stop a command in order: the first interrupts, more do not disturb, a late one ends it by force."""
+
+import os
+import signal
+import subprocess
+import sys
+import threading
+
+import psutil
+import pytest
+
+from agrl import signals
+from agrl.signals import received, stopping_signals
+
+NUMBERS = [signal.SIGINT, signal.SIGTERM, signal.SIGHUP]
+
+
+@pytest.mark.parametrize("number", NUMBERS)
+def test_the_first_signal_interrupts_and_the_next_let_it_close(number):
+    closed = []
+    with stopping_signals():
+        with pytest.raises(KeyboardInterrupt):
+            try:
+                os.kill(os.getpid(), number)
+            finally:
+                os.kill(os.getpid(), signal.SIGTERM)
+                closed.append(True)
+        assert received() == number and closed
+    with stopping_signals():
+        assert received() is None
+
+
+def test_handlers_are_put_back_and_what_was_ignored_stays_ignored(monkeypatch):
+    before = [signal.getsignal(number) for number in NUMBERS]
+    signal.signal(signal.SIGHUP, signal.SIG_IGN)  # as nohup does
+    try:
+        with stopping_signals():
+            os.kill(os.getpid(), signal.SIGHUP)
+            assert received() is None
+        assert signal.getsignal(signal.SIGHUP) == signal.SIG_IGN
+    finally:
+        signal.signal(signal.SIGHUP, before[2])
+    assert [signal.getsignal(number) for number in NUMBERS] == before
+
+
+def test_a_thread_changes_nothing():
+    seen = []
+
+    def look():
+        with stopping_signals():
+            seen.append(signal.getsignal(signal.SIGTERM))
+
+    before = signal.getsignal(signal.SIGTERM)
+    thread = threading.Thread(target=look)
+    thread.start()
+    thread.join()
+    assert seen == [before]
+
+
+def test_a_late_second_signal_ends_the_process_and_its_children():
+    code = (
+        "import os, signal, subprocess, sys; from agrl import signals; signals.PATIENCE_S = 0\n"
+        "child = subprocess.Popen(['sleep', '60']); print(child.pid, flush=True)\n"
+        "with signals.stopping_signals():\n"
+        "    try: os.kill(os.getpid(), signal.SIGTERM)\n"
+        "    finally: os.kill(os.getpid(), signal.SIGTERM)\n"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=60)
+    assert done.returncode == 143
+    child = int(done.stdout)
+    assert not psutil.pid_exists(child) or psutil.Process(child).status() == psutil.STATUS_ZOMBIE
+
+
+def test_every_signal_has_a_word():
+    assert set(signals.SAID) == set(NUMBERS)
