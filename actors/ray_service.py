@@ -64,9 +64,8 @@ def _own_signal_handlers() -> Iterator[None]:
 
 def _unwritable() -> tuple[str, str] | None:
     """Why Ray cannot write what it must, and what to do; None where it can."""
-    temporary = Path(os.environ.get("RAY_TMPDIR") or tempfile.gettempdir())
     places = {
-        "RAY_TMPDIR": (temporary, "its sockets and logs"),
+        "RAY_TMPDIR": (Path(ray._common.utils.get_default_ray_temp_dir()), "its sockets and logs"),
         "HOME": (Path.home() / ".ray", "the token by which its processes know each other"),
     }
     for variable, (place, what) in places.items():

@@ -5,7 +5,6 @@ from __future__ import annotations
 import errno
 import os
 import shutil
-import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -21,6 +20,10 @@ FULL_TEXTS = (
     ". unexpected pos ",
     "OutOfDiskError",  # Ray's object store has nowhere to spill to
 )
+
+TEMPORARY = Path(
+    os.environ.get("RAY_TMPDIR") or os.environ.get("TMPDIR") or "/tmp"
+)  # Ray's sessions and spilled objects
 
 
 def write_whole(path: Path, text: str) -> None:
@@ -45,9 +48,8 @@ def explained(error: BaseException, folder: Path | None = None) -> AgrlError | N
         number, text = getattr(cause, "errno", None), f"{type(cause).__name__}: {cause}"
         if number in FULL or any(known in text for known in FULL_TEXTS):
             return _full(_fullest(getattr(cause, "filename", None), folder), text)
-        if number in REFUSED and getattr(cause, "filename", None):
-            return refused(cause)
-    return None
+    # not deeper: libraries try places and go on without them
+    return refused(error) if isinstance(error, OSError) and error.errno in REFUSED and error.filename else None
 
 
 def refused(error: OSError, what: str = "") -> AgrlError:
@@ -79,7 +81,7 @@ def _full(mount: Path, reason: str) -> DiskError:
 
 def _fullest(named: str | None, folder: Path | None) -> Path:
     """The mount point of the file that an error names; of the places that are written to, the fullest, if none."""
-    places = [Path(named)] if isinstance(named, str) else [folder or Path.cwd(), Path(tempfile.gettempdir())]
+    places = [Path(named)] if isinstance(named, str) else [folder or Path.cwd(), TEMPORARY]
     return min((mount_point(place) for place in places), key=lambda mount: shutil.disk_usage(mount).free)
 
 

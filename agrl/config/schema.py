@@ -200,7 +200,7 @@ class TrainerConfig:
     generation_budget: float = 1.0  # times prompts_per_step: most prompts tried while groups are dropped (DAPO)
     rollouts_per_prompt: int = 8  # G, the size of a group
     evaluate_every: int = 0  # steps; 0: only before the first and after the last
-    checkpoint_every: int = 0  # steps; 0: only after the last
+    checkpoint_every: int = 0  # steps, of RL, SFT and DPO alike; 0: only after the last
     keep_checkpoints: int = 2  # older ones are deleted
     seed: int = 0  # of everything random in a run
     require_parsing: bool = True  # stop before training when not one answer of the start model parses

@@ -84,8 +84,7 @@ def _set(word: str, prefix: str, key: str, value: str, texts: Texts) -> list[str
         return [f"{prefix}{filled}"] if prefix else [f"++{key}=null", f"++{filled}"]
     if kind is Kind.section and not value.startswith("{"):
         raise ConfigError(f"{word}: {key} is a section", hint=f"set its keys: {key}.NAME=VALUE")
-    _require_readable(word, key, value)
-    return [f"{prefix}{key}={value}"]
+    return [_readable(f"{prefix}{key}={value}", key, value)]
 
 
 def key_of(word: str) -> str:
@@ -172,8 +171,8 @@ def _group(word: str, group: str, value: str | None, taken_out: bool) -> str:
     return f"{group}='{name}'"
 
 
-def _require_readable(word: str, key: str, value: str) -> None:
-    """Raises ConfigError that names the word when Hydra cannot read it as one value."""
+def _readable(word: str, key: str, value: str) -> str:
+    """The word itself, when Hydra can read it as one value."""
     from hydra.core.override_parser.overrides_parser import OverridesParser
     from hydra.errors import HydraException
 
@@ -186,3 +185,4 @@ def _require_readable(word: str, key: str, value: str) -> None:
         ) from None
     if several:
         raise ConfigError(f"{word}: {key} takes one value", hint="a run has one configuration; start several runs")
+    return word

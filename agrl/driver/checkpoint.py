@@ -63,7 +63,7 @@ def to_resume(folder: RunFolder, length: Length, console) -> Checkpoint | None:
             f"{length.key}={length.steps}, but {folder.path} has been trained for {last.step} steps",
             hint=f"give {length.key}=N with N above {last.step} to train further",
         )
-    if folder.about().get("finished") == length.steps:
+    if folder.about().get("finished") == last.step == length.steps and folder.model.is_dir():
         say = f"{folder.path} is finished: all {length.steps} steps are done; {length.key}=N trains it further"
         console.print(say, markup=False, soft_wrap=True)
         return None

@@ -17,6 +17,7 @@ from agrl.disk import write_whole
 from agrl.driver.clock import Clock
 from agrl.driver.lock import LOCK, locked
 from agrl.driver.loop import train
+from agrl.driver.run_folder import RunFolder
 from agrl.driver.sft import supervised
 from agrl.driver.tiny_model import tiny_model
 from agrl.errors import ConfigError
@@ -30,19 +31,25 @@ SHOWN = ("accuracy", "macro_f1", "good_bad_f1", "parse_rate", "rule_adherence", 
 def demo(out: Path, seed: int, overrides: list[str], debug: bool, fresh: bool = False) -> dict[str, Any]:
     """Run everything under ``out``; returns what summary.json holds.
 
-    A demo there that was not finished is begun anew, a finished one only when ``fresh``. Raises the AgrlError that
+    A demo there that has no trained model yet is begun anew, another only when ``fresh``. Raises the AgrlError that
     names the trouble.
     """
     console = terminal_before_log(debug)
+    rl, sft = _configs(out, seed, overrides)
     _refuse_others(out, fresh)
     with locked(out):
+        _refuse_others(out, fresh)  # again: another process may have had it until now
         _make_room(out, console)
         log_to(out / "logs" / "driver.log")
-        return _demo(out, seed, overrides, console)
+        try:
+            return _demo(out, seed, rl, sft, console)
+        except KeyboardInterrupt as stop:
+            if not RunFolder(out).latest():  # what the supervised start alone has said is no help here
+                stop.hint = "the same command begins anew"
+            raise
 
 
-def _demo(out: Path, seed: int, overrides: list[str], console) -> dict[str, Any]:
-    rl, sft = _configs(out, seed, overrides)
+def _demo(out: Path, seed: int, rl: Config, sft: Config, console) -> dict[str, Any]:
     clock, began = Clock(), time.perf_counter()
     with (
         phase(
@@ -81,13 +88,17 @@ def _configs(out: Path, seed: int, overrides: list[str]) -> tuple[Config, Config
 
 
 def _refuse_others(out: Path, fresh: bool) -> None:
-    """Refuse a folder that holds something else than a demo, or a finished one that is to stay."""
+    """Refuse a folder that holds something else than a demo, or unless ``fresh`` one that has been trained."""
     if _content(out) and not (out / MARK).is_file():
         raise ConfigError(f"{out} holds something that is not a demo", hint="give another folder with --out")
-    if (out / "summary.json").is_file() and not fresh:
+    if fresh:
+        return
+    instead = "--fresh deletes it and begins anew, --out FOLDER keeps it"
+    if (out / "summary.json").is_file():
+        raise ConfigError(f"{out} holds a finished demo", hint=f"look at {out / 'report.html'}; {instead}")
+    if RunFolder(out).latest():
         raise ConfigError(
-            f"{out} holds a finished demo",
-            hint=f"look at {out / 'report.html'}; --fresh deletes it and begins anew, --out FOLDER keeps both",
+            f"{out} holds a demo that was not finished", hint=f"{RunFolder(out).how_to_go_on()}; {instead}"
         )
 
 

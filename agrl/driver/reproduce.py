@@ -28,13 +28,18 @@ from agrl.report.progress import board, duration, number, phase, tick
 from agrl.report.terminal import log_to
 
 MARK = "grid.json"
+GO_ON = "the same command goes on after the runs that are finished"
 
 
 def reproduce(out: Path, grid: Grid, overrides: list[str], console, lanes: int | None = None) -> None:
     """Run every cell that is not finished yet, ``lanes`` at a time. Raises the AgrlError that names the trouble."""
     with locked(out):
         log_to(out / "logs" / "driver.log")
-        _reproduce(out, grid, overrides, console, lanes)
+        try:
+            _reproduce(out, grid, overrides, console, lanes)
+        except KeyboardInterrupt as stop:
+            stop.hint = GO_ON
+            raise
 
 
 def _reproduce(out: Path, grid: Grid, overrides: list[str], console, lanes: int | None) -> None:
@@ -96,7 +101,7 @@ def naming(cell: Cell) -> Iterator[None]:
     try:
         yield
     except AgrlError as error:
-        told = f"this was the run {cell}; the same command goes on after the runs that are finished"
+        told = f"this was the run {cell}; {GO_ON}"
         error.hint = f"{error.hint}\n{told}" if error.hint else told
         raise
 

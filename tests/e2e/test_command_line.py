@@ -2,6 +2,7 @@
 
 import json
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -10,6 +11,7 @@ import time
 import psutil
 import pytest
 
+from agrl.report.recorder import read_jsonl
 from tests.e2e.small_world import make_world, overrides
 
 WIDE = {**os.environ, "COLUMNS": "500"}  # so that no line is broken where a test looks for it
@@ -76,9 +78,67 @@ def test_a_learner_killed_from_outside_ends_the_run_by_name_and_resume_finishes_
     assert (run / "report.html").is_file()
 
 
+def test_sigterm_closes_everything_and_the_run_goes_on_where_it_was(world, tmp_path):
+    run = tmp_path / "run"
+    words = overrides(world, run, "trainer.steps=1000", "trainer.checkpoint_every=1", "data.max_evaluation=2")
+    started, code, said = stopped("train", words, run / "checkpoints" / "step-000001")
+    assert code == 143
+    assert "Terminated." in said and f"agrl train --resume {run}" in said and "Traceback" not in said
+    _, alive = psutil.wait_procs(started, timeout=20)
+    assert not [p for p in alive if p.status() != psutil.STATUS_ZOMBIE], "Ray's processes are gone as well"
+    assert not list(run.glob("**/*.partial"))
+    done = max(int(folder.name[len("step-") :]) for folder in (run / "checkpoints").iterdir())
+    agrl("train", "--resume", run, f"trainer.steps={done + 1}")
+    assert [row["step"] for row in read_jsonl(run / "metrics.jsonl")] == list(range(done + 1))
+    assert "is finished" in agrl("train", "--resume", run)
+
+
+def test_sft_and_dpo_that_were_stopped_end_with_the_weights_of_an_undisturbed_run(world, tmp_path):
+    whole, broken = tmp_path / "whole", tmp_path / "broken"
+    often = ["ray=inline", "trainer.checkpoint_every=2", "data.max_evaluation=2"]
+    agrl("sft", *overrides(world, whole, *often))
+    words = overrides(world, broken, *often)
+    _, code, said = stopped("sft", words, broken / "checkpoints" / "step-000002")
+    assert code == 143 and f"agrl sft --resume {broken}" in said
+    assert not (broken / "model").exists()
+    agrl("sft", "--resume", broken)
+    assert weights(broken) == weights(whole)
+    assert [row["step"] for row in read_jsonl(broken / "metrics.jsonl")] == list(range(60))
+
+    assert "model.path" in agrl("dpo", *overrides(world, whole, f"model.path={whole / 'model'}"), code=1)
+    assert "holds" in agrl("sft", *overrides(world, whole), code=1), "a run is not overwritten"
+    assert weights(broken) == weights(whole)
+
+    dpo, again = tmp_path / "dpo", tmp_path / "again"
+    short = ["dpo.prompts=24", "dpo.samples=4", "dpo.min_margin=0.01", "dpo.batch_size=2", "dpo.steps=4", "dpo.lr=1e-3"]
+    every = ["trainer.checkpoint_every=1", "trainer.keep_checkpoints=9", f"model.path={whole / 'model'}"]
+    agrl("dpo", *overrides(world, dpo, *often, *short, *every))
+    shutil.copytree(dpo, again)
+    for lost in ("model", "checkpoints/step-000003", "checkpoints/step-000004"):  # as if it had ended after step 2
+        shutil.rmtree(again / lost)
+    agrl("dpo", "--resume", again)
+    assert weights(again) == weights(dpo) != weights(whole)
+
+
+def weights(run):
+    return (run / "model" / "model.safetensors").read_bytes()
+
+
+def stopped(command, words, when):
+    """Run a command, send it SIGTERM as soon as ``when`` exists: what it had started, its exit code, what it said."""
+    run = subprocess.Popen(
+        [sys.executable, "-m", "agrl.cli", command, *words], stdout=subprocess.PIPE, stderr=subprocess.STDOUT, env=WIDE
+    )
+    wait_for(when.exists, run)
+    started = psutil.Process(run.pid).children(recursive=True)
+    run.terminate()
+    said, _ = run.communicate(timeout=60)
+    return started, run.returncode, said.decode()
+
+
 def wait_for(condition, process, seconds=240):
     deadline = time.monotonic() + seconds
     while not condition():
         assert process.poll() is None, "the process ended before its time"
         assert time.monotonic() < deadline, f"nothing after {seconds} s"
-        time.sleep(0.2)
+        time.sleep(0.05)

@@ -8,6 +8,7 @@ import time
 
 import pytest
 
+from actors.ray_service import start_ray
 from actors.runtime import Runtime, wait_any
 from actors.service import ServiceDied
 from agrl.errors import ActorError, DataError
@@ -111,3 +112,21 @@ def test_who_waits_for_the_result_of_a_dead_service_is_not_called_dead(runtime):
         pending.result(10.0)
     assert not isinstance(caught.value, ServiceDied)
     assert waiting.call("add", 1).result() == 1
+
+
+@pytest.mark.parametrize("variable", ["HOME", "RAY_TMPDIR"])
+def test_why_ray_could_not_start_is_said_where_it_cannot_write(monkeypatch, tmp_path, variable):
+    def init(**_):
+        raise PermissionError("one of a hundred reasons")
+
+    monkeypatch.setattr("ray.init", init)
+    monkeypatch.setattr("ray.is_initialized", lambda: False)
+    monkeypatch.setenv(variable, "/dev/null/nowhere")  # also root cannot write there
+    with pytest.raises(
+        ActorError, match=r"cannot start Ray on this machine: it keeps .* in /dev/null/nowhere"
+    ) as error:
+        start_ray(None, 1, "agrl")
+    assert f"set {variable} to a folder" in error.value.hint
+    monkeypatch.setenv(variable, str(tmp_path))
+    with pytest.raises(ActorError, match="one of a hundred reasons"):
+        start_ray(None, 1, "agrl")

@@ -55,7 +55,16 @@ def test_a_place_that_cannot_be_written_to_is_named(tmp_path):
     assert isinstance(refused(OSError(errno.ENOSPC, "full"), "the folder x"), DiskError)
 
 
-@pytest.mark.parametrize("error", [KeyError("x"), OSError(errno.ENOENT, "no", "x"), DataError("row 3"), RuntimeError()])
+OTHERS = [
+    KeyError("x"),
+    OSError(errno.ENOENT, "no", "x"),
+    DataError("row 3"),
+    RuntimeError(),
+    chained(PermissionError(errno.EACCES, "a cache", "/root/.cache"), ValueError("something else")),
+]
+
+
+@pytest.mark.parametrize("error", OTHERS, ids=str)
 def test_other_errors_stay_as_they_are(error):
     assert explained(error) is None
 

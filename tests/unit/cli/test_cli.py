@@ -1,13 +1,17 @@
 """The command line: instant help, overrides anywhere, errors as one block with an exit code."""
 
+import errno
+import os
+import signal
 import subprocess
 import sys
+from contextlib import nullcontext
 from types import SimpleNamespace
 
 import pytest
 
 from agrl import cli
-from agrl.errors import ConfigError
+from agrl.errors import ConfigError, LearnerError
 
 
 def run_main(monkeypatch, action, argv=("probe",)):
@@ -95,6 +99,64 @@ def test_an_unexpected_error_says_how_to_see_more(monkeypatch, capsys):
 def test_interrupting_is_not_an_error_report(monkeypatch, capsys):
     assert run_main(monkeypatch, fail(KeyboardInterrupt())) == 130
     assert "Interrupted" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("number", "code", "word"),
+    [(signal.SIGTERM, 143, "Terminated"), (signal.SIGHUP, 129, "terminal"), (signal.SIGINT, 130, "Interrupted")],
+)
+@pytest.mark.parametrize("comes_out_as", [None, LearnerError("learner-0 died")])
+def test_a_signal_stops_with_its_exit_code_and_the_way_to_go_on(monkeypatch, capsys, number, code, word, comes_out_as):
+    def action(args):
+        try:
+            os.kill(os.getpid(), number)
+        except KeyboardInterrupt as stop:
+            error = comes_out_as or stop  # actors that got the signal as well may fail first
+            error.hint = "go on with `agrl train --resume runs/[a]`"
+            raise error from None
+
+    assert run_main(monkeypatch, action) == code
+    shown = capsys.readouterr().err
+    assert word in shown and "go on with `agrl train --resume runs/[a]`" in shown
+    assert "died" not in shown and "Traceback" not in shown
+
+
+def test_a_full_disk_and_a_read_only_place_are_no_unexpected_errors(monkeypatch, capsys, tmp_path):
+    assert run_main(monkeypatch, fail(OSError(errno.ENOSPC, "No space left on device"))) == 1
+    shown = capsys.readouterr().err
+    assert "Disk error" in shown and "no space is left on the disk at /" in shown and "Unexpected" not in shown
+    assert run_main(monkeypatch, fail(PermissionError(errno.EACCES, "Permission denied", "/x/y"))) == 1
+    assert "/x/y cannot be used: Permission denied" in capsys.readouterr().err
+
+
+@pytest.mark.skipif(not os.path.exists("/dev/full"), reason="needs a device that is always full")
+@pytest.mark.parametrize(
+    ("log", "err"), [("/dev/full", "pipe"), ("/dev/full", "/dev/full"), ("log", "/dev/full")], ids=str
+)
+def test_what_cannot_be_logged_is_told_and_what_cannot_be_told_has_its_exit_code(tmp_path, log, err):
+    code = """
+import sys
+from types import SimpleNamespace
+from agrl import cli
+from agrl.report.terminal import open_terminal
+
+def run(args):
+    open_terminal(sys.argv[1])
+    print("noise that stays in the buffer")
+    {}["the trouble"]
+
+cli.load_commands = lambda: {"probe": SimpleNamespace(register=lambda s: s.add_parser("probe"), run=run)}
+sys.exit(cli.main(["probe"]))
+"""
+    log = log if log.startswith("/") else tmp_path / log
+    with open(err, "w") if err.startswith("/") else nullcontext(subprocess.PIPE) as stderr:
+        command = [sys.executable, "-c", code, str(log)]
+        buffered = {name: value for name, value in os.environ.items() if name != "PYTHONUNBUFFERED"}
+        done = subprocess.run(command, stdout=subprocess.PIPE, stderr=stderr, text=True, env=buffered)
+    assert done.returncode == 1
+    if err == "pipe":
+        assert "KeyError: 'the trouble'" in done.stderr
+        assert "Traceback" in done.stderr, "the trace has no other place"
 
 
 def test_no_command_prints_the_help(capsys):

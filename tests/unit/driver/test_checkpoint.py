@@ -54,6 +54,8 @@ def test_a_constant_rate_does_not_jump(run):
 
 def test_a_finished_run_is_not_trained_again_and_says_how_to_train_it_further(run):
     (run.path / "run.json").write_text(json.dumps({"command": "sft", "finished": 10}))
+    assert resumed(run, 10)[0].step == 10, "its model is gone: it is exported again"
+    run.model.mkdir()
     found, said = resumed(run, 10)
     assert found is None and "is finished" in said and "sft.steps=N" in said
     assert resumed(run, 12)[0].step == 10
@@ -62,7 +64,7 @@ def test_a_finished_run_is_not_trained_again_and_says_how_to_train_it_further(ru
 
 
 def test_fewer_steps_than_were_trained_are_refused(run):
-    with pytest.raises(ConfigError, match="sft.steps=9.*trained for 10 steps"):
+    with pytest.raises(ConfigError, match=r"sft.steps=9.*trained for 10 steps"):
         resumed(run, 9)
 
 

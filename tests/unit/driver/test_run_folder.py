@@ -107,7 +107,7 @@ def test_a_start_model_that_was_changed_since_is_no_reference(config):
     run, book = started(config), load_rulebook("relevance")
     run.start(config, book, "train", resume=True)
     (run.path.parent / "start" / "model.safetensors").write_text("trained")
-    with pytest.raises(ConfigError, match="not the model that .* was started from"):
+    with pytest.raises(ConfigError, match=r"not the model that .* was started from"):
         run.start(config, book, "train", resume=True)
 
 

@@ -3,11 +3,12 @@
 import subprocess
 import sys
 from io import StringIO
+from pathlib import Path
 
 from rich.console import Console
 
 from agrl.errors import DataError, WeightSyncError
-from agrl.report.terminal import error_block
+from agrl.report.terminal import error_block, place_for_logs
 
 NOISY = """
 import os, sys
@@ -37,6 +38,29 @@ def test_debug_redirects_nothing(tmp_path):
     log = tmp_path / "log"
     done = subprocess.run([sys.executable, "-c", code, str(log)], capture_output=True, text=True, check=True)
     assert done.stdout == "seen\n" and not log.exists()
+
+
+def test_the_log_begins_when_its_folder_is_known(tmp_path):
+    code = """
+import sys
+from agrl.report.terminal import log_to, terminal_before_log
+console = terminal_before_log()
+print("before"); console.print("for the person")
+log_to(sys.argv[1] + "/run/driver.log")
+print("after"); console.print("for the person as well")
+"""
+    done = subprocess.run([sys.executable, "-c", code, str(tmp_path)], capture_output=True, text=True, check=True)
+    assert sorted(done.stdout.splitlines()) == ["before", "for the person", "for the person as well"]
+    assert (tmp_path / "run" / "driver.log").read_text() == "after\n"
+
+
+def test_logs_go_to_the_first_place_that_can_be_written_to(tmp_path):
+    (tmp_path / "file").write_text("")
+    assert place_for_logs(tmp_path / "run", tmp_path / "else") == tmp_path / "run"
+    assert place_for_logs(Path("/proc/run"), tmp_path / "else") == tmp_path / "else"
+    nowhere = place_for_logs(Path("/proc/run"), tmp_path / "file" / "below")
+    assert nowhere.is_dir() and "agrl-" in nowhere.name
+    nowhere.rmdir()
 
 
 def plain_console():
