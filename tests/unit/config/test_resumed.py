@@ -16,6 +16,8 @@ STARTED = [
     "model.path=models/mine",
     "learner.lr=7e-5",
     "trainer.steps=7",
+    "learner.ranks=1",
+    "rollout.actors=1",
 ]
 
 
