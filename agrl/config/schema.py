@@ -203,7 +203,7 @@ class TrainerConfig:
     checkpoint_every: int = 0  # steps, of RL, SFT and DPO alike; 0: only after the last
     keep_checkpoints: int = 2  # older ones are deleted
     seed: int = 0  # of everything random in a run
-    require_parsing: bool = True  # stop before training when not one answer of the start model parses
+    require_parsing: bool = True  # stop when no answer of the start model parses and no guidance.source=reference helps
     max_idle_steps: int = 5  # steps in a row that train no token and end the run, 0: none
     samples_per_step: int = 4  # trajectories a step written to samples.jsonl
 

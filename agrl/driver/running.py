@@ -21,7 +21,7 @@ from agrl.driver.plan import check_pool, describe
 from agrl.driver.prompts import PromptEncoder
 from agrl.driver.run_folder import Checkpoint, RunFolder
 from agrl.driver.services import Services, start_services
-from agrl.driver.stall import refuse_unparsed
+from agrl.driver.stall import needs_answers, refuse_unparsed
 from agrl.errors import ConfigError
 from agrl.relevance.records import Example
 from agrl.relevance.rulebook import load_rulebook
@@ -58,7 +58,7 @@ class Run:
         for name, metrics in found.items():
             about = {"label": label, "set": name, "model": self.s.config.model.path, "version": self.s.learner.version}
             self.folder.save_evaluation(label, name, metrics | about)
-        if label == "before" and self.s.config.trainer.require_parsing:
+        if label == "before" and needs_answers(self.s.config):
             refuse_unparsed(found, self.s.config.model.path)
 
     def checkpoint(self, done: int, steps: int, **more: Any) -> None:

@@ -6,11 +6,18 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
+from agrl.config.schema import Config, GuidanceSource
 from agrl.errors import NothingLearnedError
 
 START = (
     "give the model a supervised start first: `agrl sft model.path=... run=RUN`, then `agrl train model.path=RUN/model`"
 )
+
+
+def needs_answers(config: Config) -> bool:
+    """Whether a run can learn only from answers of its own model; ground-truth trajectories teach one that has none."""
+    taught = config.guidance.enabled and config.guidance.source == GuidanceSource.reference
+    return config.trainer.require_parsing and not taught
 
 
 def refuse_unparsed(evaluation: Mapping[str, Mapping[str, Any]], model: str) -> None:

@@ -2,7 +2,8 @@
 
 import pytest
 
-from agrl.driver.stall import StallWatch, explain, refuse_unparsed
+from agrl.config.compose import load_config
+from agrl.driver.stall import StallWatch, explain, needs_answers, refuse_unparsed
 from agrl.errors import NothingLearnedError
 
 IDLE, BUSY = {"train/parse_rate": 0.0}, {"tokens/trained": 7, "train/parse_rate": 0.0}
@@ -64,3 +65,16 @@ def test_a_start_model_of_which_nothing_parses_is_refused():
     assert "agrl sft" in raised.value.hint and "trainer.require_parsing=false" in raised.value.hint
     refuse_unparsed({"a": nothing, "b": nothing | {"parse_rate": 0.01}}, "models/x")
     refuse_unparsed({}, "models/x")
+
+
+@pytest.mark.parametrize(
+    ("words", "needed"),
+    [
+        ([], True),
+        (["trainer.require_parsing=false"], False),
+        (["guidance.source=reference"], False),
+        (["guidance.source=reference", "algorithm=grpo"], True),
+    ],
+)
+def test_a_model_may_begin_without_answers_where_ground_truth_teaches_it_or_where_the_person_says_so(words, needed):
+    assert needs_answers(load_config(["experiment=agrl_tiny", *words])) == needed
