@@ -8,12 +8,22 @@ from pathlib import Path
 from typing import Any
 
 from agrl.data.rows import Problem, json_rows
-from agrl.data.schema import given, names, names_problems, text_problems, tier_problems, unknown_fields
+from agrl.data.schema import (
+    given,
+    names,
+    names_problems,
+    product_of,
+    product_problems,
+    product_row,
+    text_problems,
+    tier_problems,
+    unknown_fields,
+)
 from agrl.errors import DataError
 from agrl.relevance.metrics import Prediction
 from agrl.relevance.records import Example, Judgement, Product
 
-FIELDS = ("set", "id", "segment", "query", "title", "gold_tier", "tier", "verdicts", "failure", "text")
+FIELDS = ("set", "id", "segment", "query", "title", "product", "gold_tier", "tier", "verdicts", "failure", "text")
 _HINT = "`agrl eval MODEL --predictions FILE` writes such a file; docs/compare.md describes it"
 
 
@@ -30,8 +40,8 @@ def write_predictions(path: str | Path, predictions: Mapping[str, Sequence[Predi
 def read_predictions(path: str | Path) -> dict[str, list[Prediction]]:
     """Set name -> predictions, in the order of the file.
 
-    An example holds only what the file says of it: its product is a title, and there are no gold verdicts. Raises
-    DataError naming file, line and field of the first thing that is wrong.
+    An example holds only what the file says of it: a product without "product" is a title, and there are no gold
+    verdicts. Raises DataError naming file, line and field of the first thing that is wrong.
     """
     path = Path(path)
     if not path.is_file():
@@ -59,6 +69,7 @@ def to_line(set_name: str, prediction: Prediction) -> dict[str, Any]:
         "segment": example.segment,
         "query": example.query,
         "title": example.product.title,
+        "product": product_row(example.product),
         "gold_tier": example.tier,
         "tier": stated.tier if stated else None,
         "verdicts": stated.verdicts if stated else {},
@@ -69,7 +80,8 @@ def to_line(set_name: str, prediction: Prediction) -> dict[str, Any]:
 
 def _from_line(row: dict[str, Any]) -> Prediction:
     segment = given(row, "segment") or "plain"
-    example = Example(row["id"], row["query"], Product(row["title"]), int(row["gold_tier"]), segment=segment)
+    product = product_of(row["product"]) if given(row, "product") else Product(row["title"])
+    example = Example(row["id"], row["query"], product, int(row["gold_tier"]), segment=segment)
     tier = given(row, "tier")
     stated = None if tier is None else Judgement(int(tier), names(row, "verdicts"))
     return Prediction(example, given(row, "text") or "", stated, given(row, "failure") or "")
@@ -88,6 +100,10 @@ def _problems(row: Any) -> Iterator[tuple[str, str]]:
         yield from text_problems(row, key, key)
     for key in ("segment", "failure", "text"):
         yield from text_problems(row, key, key, required=False)
+    if given(row, "product") is not None:
+        yield from product_problems(row["product"])
+        if isinstance(row["product"], dict) and row["product"].get("title") != row.get("title"):
+            yield "title", f"is {row.get('title')!r}, but the product's is {row['product'].get('title')!r}"
     yield from tier_problems(row, "gold_tier", "gold_tier")
     if "tier" not in row:
         yield "tier", "is missing; null stands for an answer that does not parse"

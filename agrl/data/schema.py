@@ -64,17 +64,11 @@ _SHORT.maxstring = _SHORT.maxother = 80
 
 def to_row(example: Example) -> dict[str, Any]:
     """The example as one plain row: nested dicts, ready for JSON."""
-    product, reference = example.product, example.reference
+    reference = example.reference
     return {
         "id": example.id,
         "query": example.query,
-        "product": {
-            "title": product.title,
-            "category": product.category,
-            "brand": product.brand,
-            "attributes": dict(product.attributes),
-            "text": product.text,
-        },
+        "product": product_row(example.product),
         "tier": example.tier,
         "verdicts": dict(example.verdicts),
         "reference": None
@@ -89,24 +83,34 @@ def to_row(example: Example) -> dict[str, Any]:
     }
 
 
+def product_row(product: Product) -> dict[str, Any]:
+    """The product as a plain row."""
+    return {name: getattr(product, name) for name in _PRODUCT} | {"attributes": dict(product.attributes)}
+
+
 def from_row(row: dict[str, Any]) -> Example:
     """The example of a row without problems (``row_problems``)."""
-    product, reference = row["product"], given(row, "reference")
+    reference = given(row, "reference")
     return Example(
         id=row["id"],
         query=row["query"],
-        product=Product(
-            title=product["title"],
-            category=given(product, "category") or "",
-            brand=given(product, "brand") or "",
-            attributes=names(product, "attributes"),
-            text=given(product, "text") or "",
-        ),
+        product=product_of(row["product"]),
         tier=int(row["tier"]),
         verdicts=names(row, "verdicts"),
         reference=None if reference is None else _judgement(reference),
         segment=given(row, "segment") or "plain",
         hint_level=int(given(row, "hint_level") or 0),
+    )
+
+
+def product_of(row: dict[str, Any]) -> Product:
+    """The product of a row without problems (``product_problems``)."""
+    return Product(
+        title=row["title"],
+        category=given(row, "category") or "",
+        brand=given(row, "brand") or "",
+        attributes=names(row, "attributes"),
+        text=given(row, "text") or "",
     )
 
 
@@ -163,11 +167,12 @@ def row_problems(row: Any) -> Iterator[tuple[str, str]]:
     hint = given(row, "hint_level")
     if hint is not None and not (_is_whole(hint) and 0 <= hint <= _MOST_HINTS):
         yield "hint_level", f"expected 0 (no hint) or a hint level, found {shown(hint)}"
-    yield from _product_problems(row.get("product"))
+    yield from product_problems(row.get("product"))
     yield from _reference_problems(given(row, "reference"))
 
 
-def _product_problems(product: Any) -> Iterator[tuple[str, str]]:
+def product_problems(product: Any) -> Iterator[tuple[str, str]]:
+    """Yields (field, message) for everything that keeps ``product_of`` from making a product."""
     if not isinstance(product, dict):
         yield "product", f"expected an object with a title, found {shown(product)}"
         return

@@ -16,7 +16,7 @@ from scipy.stats import binomtest
 
 from agrl.errors import DataError
 from agrl.relevance.metrics import Prediction
-from agrl.relevance.records import TIERS, Example
+from agrl.relevance.records import TIERS, Example, Product
 
 CONFIDENCE = 0.95
 _NAMED = 3  # ids that an error names
@@ -126,7 +126,7 @@ def _differences(name: str, a: Mapping[str, Sequence[Example]], b: Mapping[str, 
     found = {
         "only in A": [repr(key) for key in in_a if key not in in_b],
         "only in B": [repr(key) for key in in_b if key not in in_a],
-        "with another query or title": [repr(x.id) for x, y in both if _text(x) != _text(y)],
+        "with another query or product": [repr(x.id) for x, y in both if not _same_pair(x, y)],
         "with another gold tier": [f"{x.id!r}: {x.tier} in A, {y.tier} in B" for x, y in both if x.tier != y.tier],
     }
     return [
@@ -140,8 +140,11 @@ def _count(n: int) -> str:
     return f"{n:,} example{'' if n == 1 else 's'}"
 
 
-def _text(example: Example) -> tuple[str, str]:
-    return example.query, example.product.title
+def _same_pair(x: Example, y: Example) -> bool:
+    """Whether two examples ask the same; a product of which only the title is known (from a file) is told by it."""
+    if (x.query, x.product.title) != (y.query, y.product.title):
+        return False
+    return x.product == y.product or Product(x.product.title) in (x.product, y.product)
 
 
 def _even_odds(x: int, y: int) -> float:

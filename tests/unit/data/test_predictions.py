@@ -19,7 +19,8 @@ LINE = to_line("wild", Prediction(make_example(3, segment="negation"), "Tier: 3\
 
 @st.composite
 def predictions(draw) -> Prediction:
-    example = Example("", draw(WORDS), Product(draw(WORDS)), draw(st.sampled_from(TIERS)), segment=draw(WORDS))
+    product = Product(draw(WORDS), brand=draw(st.text()), attributes=draw(st.dictionaries(WORDS, WORDS, max_size=2)))
+    example = Example("", draw(WORDS), product, draw(st.sampled_from(TIERS)), segment=draw(WORDS))
     stated = draw(st.none() | judgements(BOOKS["relevance"]))
     return Prediction(example, draw(st.text()), stated, "" if stated else "missing_line")
 
@@ -64,6 +65,9 @@ def test_a_file_from_elsewhere_needs_little(tmp_path):
         ({"verdicts": {"\ud800": "same"}}, "verdicts", "half of a surrogate pair"),
         ({"tier": 2.5}, "tier", "found 2.5"),
         ({"verdict": {}}, "verdict", "unknown field"),
+        ({"product": 3}, "product", "expected an object"),
+        ({"product": {"title": "another"}}, "title", "but the product's is 'another'"),
+        ({"product": {"title": LINE["title"], "text": 1}}, "product.text", "expected text"),
     ],
 )
 def test_a_wrong_field_is_named(tmp_path, change, field, word):

@@ -106,6 +106,17 @@ def test_answers_are_matched_by_set_and_id_not_by_place():
     assert matched == [("balanced", "x", 2), ("balanced", "y", 1), ("wild", "x", 2)]
 
 
+def test_two_files_with_the_same_ids_and_titles_are_told_apart_by_the_rest_of_the_product():
+    def one_set(**product):
+        return {"s": [make_example(id="a", product=Product("mug", **product))]}
+
+    red, blue = one_set(attributes={"color": "red"}), one_set(attributes={"color": "blue"})
+    with pytest.raises(DataError, match="another query or product"):
+        require_same_examples(red, blue)
+    require_same_examples(red, one_set(attributes={"color": "red"}))
+    require_same_examples(one_set(), red)  # a prediction file may hold titles alone
+
+
 def test_what_is_not_shared_is_named_and_counted():
     a = {"balanced": [make_example(4, id=name) for name in "abcdef"], "wild": [make_example(1)]}
     b = {"balanced": [make_example(3, id="a"), make_example(4, id="b", product=Product("other")), make_example(id="z")]}
@@ -115,7 +126,7 @@ def test_what_is_not_shared_is_named_and_counted():
     assert "balanced: 4 examples only in A ('c', 'd', 'e', ...)" in said
     assert "balanced: 1 example only in B ('z')" in said
     assert "balanced: 1 example with another gold tier ('a': 4 in A, 3 in B)" in said
-    assert "balanced: 1 example with another query or title ('b')" in said
+    assert "balanced: 1 example with another query or product ('b')" in said
     assert "only A has the set wild (1 example)" in said
     assert "data.evaluation" in error.value.hint
     require_same_examples(a, dict(reversed(a.items())))
