@@ -95,7 +95,7 @@ def test_sigterm_closes_everything_and_the_run_goes_on_where_it_was(world, tmp_p
 
 def test_sft_and_dpo_that_were_stopped_end_with_the_weights_of_an_undisturbed_run(world, tmp_path):
     whole, broken = tmp_path / "whole", tmp_path / "broken"
-    often = ["ray=inline", "trainer.checkpoint_every=2", "data.max_evaluation=2"]
+    often = ["ray=inline", "trainer.checkpoint_every=2", "data.max_evaluation=2", "sft.steps=120"]
     agrl("sft", *overrides(world, whole, *often))
     words = overrides(world, broken, *often)
     _, code, said = stopped("sft", words, broken / "checkpoints" / "step-000002")
@@ -103,14 +103,14 @@ def test_sft_and_dpo_that_were_stopped_end_with_the_weights_of_an_undisturbed_ru
     assert not (broken / "model").exists()
     agrl("sft", "--resume", broken)
     assert weights(broken) == weights(whole)
-    assert [row["step"] for row in read_jsonl(broken / "metrics.jsonl")] == list(range(60))
+    assert [row["step"] for row in read_jsonl(broken / "metrics.jsonl")] == list(range(120))
 
     assert "model.path" in agrl("dpo", *overrides(world, whole, f"model.path={whole / 'model'}"), code=1)
     assert "holds" in agrl("sft", *overrides(world, whole), code=1), "a run is not overwritten"
     assert weights(broken) == weights(whole)
 
     dpo, again = tmp_path / "dpo", tmp_path / "again"
-    short = ["dpo.prompts=24", "dpo.samples=4", "dpo.min_margin=0.01", "dpo.batch_size=2", "dpo.steps=4", "dpo.lr=1e-3"]
+    short = ["dpo.prompts=40", "dpo.samples=4", "dpo.min_margin=0.01", "dpo.batch_size=1", "dpo.steps=4", "dpo.lr=1e-3"]
     every = ["trainer.checkpoint_every=1", "trainer.keep_checkpoints=9", f"model.path={whole / 'model'}"]
     agrl("dpo", *overrides(world, dpo, *often, *short, *every))
     shutil.copytree(dpo, again)
