@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import time
 from collections import Counter
 from collections.abc import Iterator, Sequence
@@ -80,7 +81,13 @@ def imitate(
     checkpoint: Checkpoint | None = None,
 ) -> None:
     """Train a running learner on the sequences, from the checkpoint or from the start to the last step."""
-    c, trainer = config.sft, config.trainer
+    c, trainer, data = config.sft, config.trainer, digest(sequences)
+    if checkpoint and checkpoint.state["data"] != data:
+        raise DataError(
+            f"{config.data.seed} does not give the examples that {folder.path} was started with: the file, the limits "
+            "of lengths or the rule book have changed",
+            hint="resume with what the run was started with, or start a new run from the exported model",
+        )
     first = restore(checkpoint, learner, console) if checkpoint else 0
     with Recorder(folder.path, "sft", first) as recorder, progress(console, "SFT", c.steps) as bar:
         bar.advance(first)
@@ -90,7 +97,16 @@ def imitate(
             recorder.log(step, metrics | {"time/step": time.perf_counter() - begin})
             bar.advance(1, numbers({"loss": metrics["loss/total"]}))
             if is_due(trainer, step + 1, c.steps):
-                save_checkpoint(folder, learner, step + 1, c.steps, trainer.keep_checkpoints)
+                save_checkpoint(folder, learner, step + 1, c.steps, trainer.keep_checkpoints, data=data)
+
+
+def digest(sequences: Sequence[TrainSequence]) -> str:
+    """Of all tokens of the sequences, in their order."""
+    found = hashlib.blake2b(digest_size=16)
+    for sequence in sequences:
+        for ids in (sequence.prompt_ids, sequence.response_ids):
+            found.update(np.int64(len(ids)).tobytes() + ids.tobytes())
+    return found.hexdigest()
 
 
 @dataclass

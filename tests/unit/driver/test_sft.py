@@ -5,7 +5,8 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 
-from agrl.driver.sft import references, shuffled_batches
+from agrl.algorithms.batch import TrainSequence
+from agrl.driver.sft import digest, references, shuffled_batches
 from agrl.errors import DataError
 from agrl.relevance.records import Example, Judgement, Product
 from agrl.relevance.rulebook import load_rulebook
@@ -59,6 +60,17 @@ def test_what_is_left_out_is_counted_by_its_reason():
     encoder.task = long_answer
     with pytest.raises(DataError, match="1 row with an answer longer than"):
         references([row(0)], encoder)
+
+
+def test_other_examples_have_another_digest():
+    def sequence(prompt, response):
+        ids = np.array(prompt, np.int32), np.array(response, np.int32)
+        return TrainSequence(*ids, np.zeros(len(response), np.float32))
+
+    rows = [sequence([1, 2], [3]), sequence([4], [5])]
+    others = [rows[::-1], rows[:1], [sequence([1], [2, 3]), rows[1]], [sequence([1, 2], [9]), rows[1]], []]
+    assert digest(rows) == digest([sequence([1, 2], [3]), sequence([4], [5])])
+    assert len({digest(rows), *map(digest, others)}) == 6
 
 
 def test_every_epoch_has_every_sequence_once_in_an_order_of_its_own():
