@@ -53,13 +53,13 @@ class RunFolder:
 
         Raises ConfigError when a run to be resumed belongs to another command, or its model has been changed since.
         """
+        self.logs.mkdir(parents=True, exist_ok=True)
         model = fingerprint(config.model.path)
         if resume:
             self._same_model(config.model.path, model)
         else:
             self._clear_failed_start()
             write_whole(self._about, json.dumps({"command": command, "model": model}) + "\n")
-        self.logs.mkdir(parents=True, exist_ok=True)
         write_whole(self.path / "rulebook.yaml", book.source)
         write_whole(self.path / "versions.json", json.dumps(versions(), indent=2) + "\n")
         write_whole(self.path / "config.yaml", to_yaml(config))

@@ -17,6 +17,9 @@ from tests.e2e.small_world import make_world, overrides
 WIDE = {**os.environ, "COLUMNS": "500"}  # so that no line is broken where a test looks for it
 
 
+TAUGHT = ("guidance.source=reference", "guidance.tau=1.0")  # so that a model that knows nothing has what to learn from
+
+
 def agrl(*words, code=0):
     command = [sys.executable, "-m", "agrl.cli", *map(str, words)]
     done = subprocess.run(command, capture_output=True, text=True, timeout=400, env=WIDE)
@@ -33,7 +36,7 @@ def test_inline_start_training_and_evaluation_need_no_ray_and_any_folder_will_do
     tmp_path /= "20261126_1200, a [v2] größe"
     agrl("sft", *overrides(world, tmp_path / "sft", "ray=inline", "sft.steps=30"))
     start = f"model.path={tmp_path / 'sft' / 'model'}"
-    said = agrl("train", *overrides(world, tmp_path / "run", "ray=inline", "trainer.steps=2", start))
+    said = agrl("train", *overrides(world, tmp_path / "run", "ray=inline", "trainer.steps=2", *TAUGHT, start))
     assert "in this process (no Ray)" in said and "Held-out sets" in said
     assert "WARNING" not in said and "INFO" not in said, "third-party output belongs in the log"
     assert len((tmp_path / "run" / "metrics.jsonl").read_text().splitlines()) == 2
@@ -56,9 +59,18 @@ def test_an_error_is_one_block_and_debug_shows_the_trace(world, tmp_path):
     assert "Traceback" in agrl("train", *wrong, "--debug", code=1)
 
 
+def test_a_model_that_answers_nothing_is_not_trained_and_the_person_is_told_what_to_do_first(world, tmp_path):
+    words = overrides(world, tmp_path / "run", "ray=inline", "trainer.steps=1", "data.max_evaluation=2")
+    said = agrl("train", *words, code=1)
+    assert "not one of 4 answers" in said and "agrl sft" in said and "trainer.require_parsing=false" in said
+    said = agrl("train", *words, "trainer.require_parsing=false", code=1)
+    assert "no step of the run trained a token" in said
+    assert not (tmp_path / "run" / "model").exists()
+
+
 def test_a_learner_killed_from_outside_ends_the_run_by_name_and_resume_finishes_it(world, tmp_path):
     run = tmp_path / "run"
-    words = overrides(world, run, "trainer.steps=1000", "trainer.checkpoint_every=1", "trainer.evaluate_every=0")
+    words = overrides(world, run, "trainer.steps=1000", "trainer.checkpoint_every=1", "data.max_evaluation=2", *TAUGHT)
     with (tmp_path / "said").open("w+") as said:
         command = [sys.executable, "-m", "agrl.cli", "train", *words]
         running = subprocess.Popen(command, stdout=said, stderr=said, env=WIDE)
@@ -80,7 +92,7 @@ def test_a_learner_killed_from_outside_ends_the_run_by_name_and_resume_finishes_
 
 def test_sigterm_closes_everything_and_the_run_goes_on_where_it_was(world, tmp_path):
     run = tmp_path / "run"
-    words = overrides(world, run, "trainer.steps=1000", "trainer.checkpoint_every=1", "data.max_evaluation=2")
+    words = overrides(world, run, "trainer.steps=1000", "trainer.checkpoint_every=1", "data.max_evaluation=2", *TAUGHT)
     started, code, said = stopped("train", words, run / "checkpoints" / "step-000001")
     assert code == 143
     assert "Terminated." in said and f"agrl train --resume {run}" in said and "Traceback" not in said
