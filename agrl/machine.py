@@ -1,22 +1,35 @@
-"""What this machine offers to one process."""
+"""What this machine, or the container in it, offers to one process and its children."""
 
 from __future__ import annotations
 
 import os
 from pathlib import Path
 
-QUOTA_V2 = Path("/sys/fs/cgroup/cpu.max")  # "200000 100000": microseconds of CPU a period, "max" without a limit
-QUOTA_V1 = Path("/sys/fs/cgroup/cpu/cpu.cfs_quota_us"), Path("/sys/fs/cgroup/cpu/cpu.cfs_period_us")
+# Of a container, by version 2 and version 1 of Linux's control groups. CPU: microseconds of it a period; "max": all.
+CPU_QUOTA = Path("/sys/fs/cgroup/cpu.max")  # "200000 100000"
+CPU_QUOTA_V1 = Path("/sys/fs/cgroup/cpu/cpu.cfs_quota_us"), Path("/sys/fs/cgroup/cpu/cpu.cfs_period_us")
+MEMORY_LIMITS = Path("/sys/fs/cgroup/memory.max"), Path("/sys/fs/cgroup/memory/memory.limit_in_bytes")
 
 
 def usable_cpus() -> int:
     """CPUs that this process may keep busy: those it may run on, fewer where a container has a quota; at least 1."""
-    return max(1, min(len(os.sched_getaffinity(0)), _quota()))
-
-
-def _quota() -> int:
+    cpus = len(os.sched_getaffinity(0))
     try:
-        quota, period = QUOTA_V2.read_text().split() if QUOTA_V2.exists() else [p.read_text() for p in QUOTA_V1]
-        return int(quota) // int(period) if int(quota) > 0 else 1 << 20
+        quota, period = (
+            CPU_QUOTA.read_text().split() if CPU_QUOTA.exists() else [file.read_text() for file in CPU_QUOTA_V1]
+        )
+        limit = int(quota) // int(period)
     except (OSError, ValueError):  # no such files, or "max"
-        return 1 << 20
+        return cpus
+    return cpus if int(quota) <= 0 else max(1, min(cpus, limit))
+
+
+def memory_bytes() -> int:
+    """The machine's memory, or a container's where that is less."""
+    found = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
+    for file in MEMORY_LIMITS:
+        try:
+            found = min(found, int(file.read_text()))
+        except (OSError, ValueError):  # no such file, or "max"
+            continue
+    return found

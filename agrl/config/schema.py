@@ -112,7 +112,7 @@ class ModelConfig:
 
 @dataclass
 class RolloutConfig:
-    actors: int = 1  # vLLM engines; 0: one a CPU, for a small model on this machine
+    actors: int = 1  # vLLM engines; 0: one a CPU (at most 4), for a small model on this machine
     temperature: float = 1.0  # of training rollouts; log-probabilities are of the tempered distribution
     gpu_memory_utilization: float = 0.85  # share of a GPU's memory that an engine may use
     kv_cache_gib: float = 0.5  # CPU engines only
@@ -159,7 +159,7 @@ class GuidanceConfig:
 
 @dataclass
 class LearnerConfig:
-    ranks: int = 1  # data-parallel processes; 0: one a CPU, which suits a small model on this machine
+    ranks: int = 1  # data-parallel processes; 0: one a CPU (at most 4), for a small model on this machine
     zero_stage: int = 0  # 0 to 3: what DeepSpeed partitions over the ranks
     gpus_per_rank: float = 0.0  # GPUs that Ray reserves for each rank
     threads: int = 0  # CPU threads of a rank, 0 for all

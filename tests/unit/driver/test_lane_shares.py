@@ -4,7 +4,7 @@ import pytest
 
 from agrl.config.compose import load_config
 from agrl.driver.reproduce import share_of_cpus, usual_lanes
-from agrl.machine import usable_cpus
+from agrl.machine import memory_bytes, usable_cpus
 
 
 def config(*words):
@@ -12,8 +12,9 @@ def config(*words):
 
 
 def offer(monkeypatch, cpus):
-    monkeypatch.setattr("os.sched_getaffinity", lambda _: range(cpus))
-    monkeypatch.setattr("agrl.machine._quota", lambda: cpus)
+    for user in ("agrl.driver.reproduce", "agrl.config.settle"):
+        monkeypatch.setattr(f"{user}.usable_cpus", lambda: cpus)
+    monkeypatch.setattr("agrl.config.settle.memory_bytes", lambda: 64 * 2**30)
 
 
 @pytest.mark.parametrize(
@@ -54,12 +55,25 @@ def test_a_tiny_model_has_a_process_a_cpu_and_one_where_there_is_no_choice(monke
     assert processes("ray=inline") == processes("ray=cluster") == (1, 1)
     assert processes("rollout.gpus_per_actor=1", "learner.gpus_per_rank=1") == (1, 1)
     offer(monkeypatch, 96)
-    assert processes() == (8, 8)
+    assert processes() == (4, 4)
+    monkeypatch.setattr("agrl.config.settle.memory_bytes", lambda: 8 * 2**30)
+    assert processes() == (2, 2), "a rank and an engine need some memory"
+    monkeypatch.setattr("agrl.config.settle.memory_bytes", lambda: 2**30)
+    assert processes() == (1, 1)
 
 
 @pytest.mark.parametrize(("quota", "cpus"), [("max 100000", 6), ("250000 100000", 2), ("50000 100000", 1), ("no", 6)])
 def test_a_container_offers_what_its_quota_allows(monkeypatch, tmp_path, quota, cpus):
     (tmp_path / "cpu.max").write_text(quota)
     monkeypatch.setattr("os.sched_getaffinity", lambda _: range(6))
-    monkeypatch.setattr("agrl.machine.QUOTA_V2", tmp_path / "cpu.max")
+    monkeypatch.setattr("agrl.machine.CPU_QUOTA", tmp_path / "cpu.max")
     assert usable_cpus() == cpus
+
+
+@pytest.mark.parametrize(("limit", "size"), [("max", None), ("1073741824", 2**30), ("9223372036854771712", None)])
+def test_a_container_has_the_memory_that_it_is_given(monkeypatch, tmp_path, limit, size):
+    monkeypatch.setattr("agrl.machine.MEMORY_LIMITS", ())
+    whole = memory_bytes()
+    (tmp_path / "memory.max").write_text(limit)
+    monkeypatch.setattr("agrl.machine.MEMORY_LIMITS", (tmp_path / "memory.max", tmp_path / "missing"))
+    assert memory_bytes() == (size or whole)
