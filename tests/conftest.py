@@ -1,4 +1,6 @@
-"""Settings for all tests: a slow shared machine fails no property test, no test inherits another's console."""
+"""Settings for all tests: a slow shared machine fails no property test, no test inherits a console or signals."""
+
+import signal
 
 import pytest
 from hypothesis import settings
@@ -7,6 +9,14 @@ from agrl.report.terminal import close_terminal
 
 settings.register_profile("agrl", deadline=None, max_examples=25)
 settings.load_profile("agrl")
+
+
+@pytest.fixture(autouse=True, scope="session")
+def _own_signals():
+    """As in a terminal, whatever the tests were started by: `nohup` and a shell's `&` ignore signals."""
+    signal.signal(signal.SIGINT, signal.default_int_handler)
+    for number in (signal.SIGTERM, signal.SIGHUP):
+        signal.signal(number, signal.SIG_DFL)
 
 
 @pytest.fixture(autouse=True)
