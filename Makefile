@@ -9,7 +9,7 @@ export PATH := $(CURDIR)/$(VENV)/bin:$(PATH)
 
 help:
 	@echo 'make setup   the environment in $(VENV): pinned CPU stack, this project, development tools'
-	@echo 'make demo    data, model, supervised cold start, adaptive guided RL, evaluation, report; about 7 minutes on 2 fast cores'
+	@echo 'make demo    data, model, supervised cold start, adaptive guided RL, evaluation, report; 7 to 8 minutes on 2 fast cores'
 	@echo 'make test    unit tests, numerical equalities, then the end-to-end tests on the real stack'
 	@echo 'make lint    ruff: style and format'
 	@echo 'make clean   remove the environment and caches; keeps data/, models/ and runs/'

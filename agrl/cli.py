@@ -18,6 +18,7 @@ from collections.abc import Sequence
 from importlib.metadata import version
 from types import ModuleType
 
+from agrl.commands import is_override
 from agrl.errors import AgrlError
 from agrl.signals import SAID, received, stopping_signals
 
@@ -87,11 +88,6 @@ def parse_args(parser: Parser, argv: Sequence[str]) -> argparse.Namespace:
         parser.error(f"not understood by `agrl {args.command}`: {' '.join(extra)} (see `agrl {args.command} --help`)")
     args.debug = getattr(args, "debug", False)
     return args
-
-
-def is_override(word: str) -> bool:
-    """``key=value``, or ``~key``, which takes something out."""
-    return word.startswith("~") or ("=" in word and not word.startswith("-"))
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -194,7 +190,7 @@ def _trace_to_log() -> bool:
 def _leave_output() -> None:
     from agrl.report import terminal
 
-    terminal.give_up_unwritable()
+    terminal.flush()
 
 
 if __name__ == "__main__":

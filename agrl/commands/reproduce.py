@@ -7,6 +7,8 @@ import shlex
 import sys
 from pathlib import Path
 
+from agrl.commands import is_override
+
 HELP = "the paper's table: all methods, starts and seeds, with intervals"
 
 DESCRIPTION = """\
@@ -52,7 +54,6 @@ def register(subparsers: argparse._SubParsersAction) -> None:
 
 
 def run(args: argparse.Namespace) -> int:
-    from agrl.cli import is_override
     from agrl.driver.grid import METHODS, Grid
     from agrl.driver.reproduce import reproduce
     from agrl.report.grid_page import write_results

@@ -56,10 +56,11 @@ def roll_out(
 
 
 def _rollouts(s: Services, generation: Generation, actor: int, example: Example, level: int) -> list[Rollout]:
+    prompt = s.encoder.prompt(example, level)
     return [
         Rollout(
             example_id=example.id,
-            prompt_ids=s.encoder.prompt(example, level),
+            prompt_ids=prompt,
             response_ids=sample.ids,
             logprobs=sample.logprobs,
             text=sample.text,

@@ -51,7 +51,7 @@ class RunFolder:
     def start(self, config: Config, book: RuleBook, command: str, resume: bool = False) -> None:
         """Save what the run is made of. ``command``: the one that it belongs to, "train", "sft" or "dpo".
 
-        Raises ConfigError when a run to be resumed belongs to another command, or its model has been changed since.
+        Raises ConfigError when the start model of a run to be resumed has been changed since.
         """
         self.logs.mkdir(parents=True, exist_ok=True)
         model = fingerprint(config.model.path)

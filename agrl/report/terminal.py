@@ -56,7 +56,7 @@ def terminal_before_log(debug: bool = False) -> Console:
     if debug:
         return open_terminal(debug=True)
     if _current is None or _current.saved is None:
-        _flush()
+        flush()
         saved = (os.dup(1), os.dup(2))
         # closefd=False: close_terminal closes the copies, after putting them back
         out, err = (_console(os.fdopen(fd, "w", buffering=1, encoding="utf-8", closefd=False)) for fd in saved)
@@ -68,7 +68,7 @@ def log_to(log_file: str | Path) -> None:
     """Begin the log, or move it; nothing with ``debug`` or where no terminal was opened. Raises OSError."""
     if _current is None or _current.saved is None:
         return
-    _flush()
+    flush()
     log_file = Path(log_file)
     log_file.parent.mkdir(parents=True, exist_ok=True)
     with log_file.open("ab") as sink:
@@ -94,15 +94,15 @@ def close_terminal() -> None:
     """Put file descriptors 1 and 2 back where ``open_terminal`` found them. Harmless when nothing is redirected."""
     global _current
     if _current is not None and _current.saved is not None:
-        _flush()
+        flush()
         for target, copy in zip((1, 2), _current.saved, strict=True):
             os.dup2(copy, target)
             os.close(copy)
     _current = None
 
 
-def _flush() -> None:
-    """Write out what Python still holds; where it cannot be written, on a full disk, it is given up.
+def flush() -> None:
+    """Write out what Python still holds, or give it up where it cannot be written: a full disk, a terminal that is gone.
 
     Kept, it would fail again at every later flush, the last of which makes the exit code 120.
     """
@@ -112,11 +112,6 @@ def _flush() -> None:
         except OSError:
             os.dup2(os.open(os.devnull, os.O_WRONLY), descriptor)
             stream.flush()
-
-
-def give_up_unwritable() -> None:
-    """What can be written to no more, a log on a full disk or a terminal that is gone, is written to no more."""
-    _flush()
 
 
 def _console(file) -> Console:
