@@ -102,7 +102,7 @@ def close_terminal() -> None:
 
 
 def flush() -> None:
-    """Write out what Python still holds, or give it up where it cannot be written: a full disk, a terminal that is gone.
+    """Write out what Python still holds, or give it up where it cannot be written: the disk is full, the terminal gone.
 
     Kept, it would fail again at every later flush, the last of which makes the exit code 120.
     """
