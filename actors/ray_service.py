@@ -23,6 +23,7 @@ from ray import cloudpickle, exceptions
 
 from actors.service import Pending, Service, ServiceDied, Stream
 from agrl.errors import ActorError
+from agrl.network import join_network
 
 LOG_TAIL_LINES = 12
 TERMINAL_COLOUR = re.compile(r"\x1b\[\d*m")
@@ -209,6 +210,7 @@ class _Shell:
         self._name = name
         self._target: Any = None
         self._failure: BaseException | None = None
+        join_network(ray.util.get_node_ip_address())
         os.environ.update(env)
         if log_file:
             _send_output_to(log_file)

@@ -10,7 +10,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from actors.engine import EngineSettings, Generation, GenerationRequest, RolloutEngine, SamplingSettings
+from actors.engine import RolloutEngine
+from actors.generation import EngineSettings, Generation, GenerationRequest, SamplingSettings
 from actors.pool import ServicePool
 from actors.runtime import Runtime, wait_any
 from actors.service import Pending, ServiceDied, Stream

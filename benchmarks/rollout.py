@@ -24,7 +24,7 @@ sys.path[0] = str(Path(__file__).parents[1])  # not this folder, whose learner.p
 
 import numpy as np
 
-from actors.engine import EngineSettings, GenerationRequest, SamplingSettings
+from actors.generation import EngineSettings, GenerationRequest, SamplingSettings
 from actors.rollout_pool import RolloutPool
 from actors.runtime import Runtime
 from agrl.models.build import make_tiny_model

@@ -19,6 +19,7 @@ from agrl.models.packing import choose_packing
 from agrl.models.probe import check_output_layer
 from agrl.models.tokens import load_tokenizer
 from agrl.models.weights import PackedTensor, pack
+from agrl.network import this_host
 from learner.adapters import WithoutAdapters, add_adapters, check_merge
 from learner.engine import TrainingEngine, init_process_group
 from learner.export import as_published, check_export, export, shapes
@@ -56,8 +57,8 @@ class LearnerRank:
         self.settings, self.rank, self.world = settings, rank, world
 
     def rendezvous(self) -> str:
-        """A free "host:port" on this rank's machine, for the process group."""
-        host = socket.gethostbyname(socket.gethostname()) if self.world > 1 else "127.0.0.1"
+        """A free "address:port" of this rank's host, for the process group."""
+        host = this_host().address if self.world > 1 else "127.0.0.1"
         with socket.socket() as s:
             s.bind(("", 0))
             return f"{host}:{s.getsockname()[1]}"

@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from actors.engine import GenerationRequest, SamplingSettings
+from actors.generation import GenerationRequest, SamplingSettings
 from actors.rollout_pool import RolloutPool
 from agrl.config.schema import Config
 from agrl.data.files import read_examples

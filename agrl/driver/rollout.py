@@ -6,7 +6,7 @@ import hashlib
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from actors.engine import Generation, GenerationRequest, SamplingSettings
+from actors.generation import Generation, GenerationRequest, SamplingSettings
 from agrl.driver.services import Services
 from agrl.relevance.records import Example, Rollout, ScoredGroup
 

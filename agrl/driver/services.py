@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from actors.engine import EngineSettings
+from actors.generation import EngineSettings
 from actors.reward_pool import RewardPool
 from actors.rollout_pool import RolloutPool
 from actors.runtime import Runtime

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from actors.engine import GenerationRequest, SamplingSettings
+from actors.generation import GenerationRequest, SamplingSettings
 from actors.rollout_pool import RolloutPool
 from agrl.algorithms.batch import TrainSequence
 from agrl.config.schema import Config

@@ -11,7 +11,8 @@ import pytest
 import torch
 from transformers import AutoModelForCausalLM
 
-from actors.engine import EngineSettings, GenerationRequest, RolloutEngine, SamplingSettings
+from actors.engine import RolloutEngine
+from actors.generation import EngineSettings, GenerationRequest, SamplingSettings
 from actors.reward_pool import RewardPool
 from actors.rollout_pool import RolloutPool
 from actors.runtime import Runtime

@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from actors.engine import Generation, GenerationRequest, Sampled, SamplingSettings
+from actors.generation import Generation, GenerationRequest, Sampled, SamplingSettings
 from actors.inline_service import InlinePending, InlineService
 from actors.runtime import Runtime
 from actors.service import Pending, Service, ServiceDied

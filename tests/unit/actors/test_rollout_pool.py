@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from actors.engine import EngineSettings, GenerationRequest, SamplingSettings
+from actors.generation import EngineSettings, GenerationRequest, SamplingSettings
 from actors.rollout_pool import RolloutPool
 from actors.runtime import Runtime
 from agrl.errors import ActorError, DataError, WeightSyncError

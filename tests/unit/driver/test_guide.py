@@ -5,7 +5,7 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 
-from actors.engine import Generation, Sampled
+from actors.generation import Generation, Sampled
 from agrl.config.compose import load_config
 from agrl.driver.guide import guide
 from agrl.relevance.hints import reference_judgement
