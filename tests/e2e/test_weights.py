@@ -114,7 +114,8 @@ def largest_gap(learner, pool) -> float:
 def learn(learner) -> None:
     random = np.random.default_rng(learner.version)
     draw = lambda n: random.integers(2, 290, n).astype(np.int32)  # noqa: E731
-    learner.train_sft([TrainSequence(draw(20), draw(10)) for _ in range(8)], lr=1e-2)
+    unsampled = np.zeros(10, np.float32)
+    learner.train_sft([TrainSequence(draw(20), draw(10), unsampled) for _ in range(8)], lr=1e-2)
 
 
 def sent(learner) -> dict[str, int]:
