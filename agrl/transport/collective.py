@@ -17,7 +17,7 @@ import torch
 
 from agrl.network import this_host
 from agrl.transport.parcel import Entry, Parcel, Receiver, Sender, TransferFailed
-from agrl.transport.staging import Staging, flat_bytes, split
+from agrl.transport.staging import Arrivals, Staging, flat_bytes, split
 
 NAP_S = (5e-5, 2e-3)  # between two looks at a broadcast under way: the first, and the longest
 
@@ -130,11 +130,11 @@ class CollectiveSender(Sender):
 
 class CollectiveReceiver(Receiver):
     def __init__(self, group: Group) -> None:
-        self.group = group
+        self.group, self._arrivals = group, Arrivals(group.device)
 
     def receive(self, parcels: Sequence[Parcel]) -> list[torch.Tensor]:
         parcel = parcels[0]
-        flat = torch.empty(flat_bytes(parcel.entries), dtype=torch.uint8, device=self.group.device)
+        flat = self._arrivals.get(flat_bytes(parcel.entries))
         self.group.wait(self.group.broadcast(flat), f"to receive bucket {parcel.number}")
         return split(flat, parcel.entries)
 

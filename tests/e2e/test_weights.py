@@ -21,7 +21,7 @@ from learner.outgoing import Outgoing
 from learner.rank import LearnerRank
 
 GAP = 1e-4  # nats a token, fp32
-SHAPE = TinyShape(vocab_size=300, hidden_size=64, layers=2, heads=4, kv_heads=2, intermediate_size=128)
+SHAPE = TinyShape(vocab_size=300, hidden_size=64, layers=2, heads=2, kv_heads=1, intermediate_size=128)
 SAMPLING = SamplingSettings(max_tokens=12)
 
 
