@@ -32,7 +32,7 @@ from actors.pool import ServicePool
 from actors.runtime import Runtime
 from actors.weight_sync import WeightSync
 from agrl.machine import usable_cpus
-from benchmarks.weights_side import CopyingEngine, Source, weights
+from benchmarks.weights_side import GPU_SHARE, CopyingEngine, Source, weights
 
 UNITS = {"K": 10**3, "M": 10**6, "G": 10**9}
 PIECE = 2**20
@@ -118,7 +118,7 @@ def broadcasts(runtime: Runtime, nbytes: int, args: argparse.Namespace) -> list[
     """Every transport to every number of actors."""
     what, found = (nbytes, args.device, args.dtype), []
     weight_source = Source(runtime, *what)
-    gpus = 0.25 if args.device.startswith("cuda") else 0
+    gpus = GPU_SHARE if args.device.startswith("cuda") else 0
     for actors in args.actors:
         pool = ServicePool(
             runtime, "engine", CopyingEngine, what, size=actors, restarts=0, timeout_s=TIMEOUT_S, log_dir=None,

@@ -18,6 +18,7 @@ from agrl.transport.parcel import Parcel, check_arrived
 from learner.outgoing import Outgoing
 from learner.rank import LearnerRank
 
+GPU_SHARE = 0.125  # of every process: all are on one GPU
 LARGEST = 16 * 2**20  # bytes of one weight: that of a linear layer of 2048 x 2048 numbers of four bytes
 
 
@@ -107,7 +108,9 @@ class Source(LearnerWeights):
     """The weights of a ``SendingRank`` in a process of its own."""
 
     def __init__(self, runtime: Runtime, *what: Any) -> None:
-        self.rank = runtime.start(SendingRank, "learner-0", *what, cpus=1, gpus=what[1].startswith("cuda") / 4)
+        self.rank = runtime.start(
+            SendingRank, "learner-0", *what, cpus=1, gpus=GPU_SHARE if what[1].startswith("cuda") else 0
+        )
         self.rank.ready().result(300)
         call = lambda method, *args: self.rank.call(method, *args).result(300)  # noqa: E731
         super().__init__(

@@ -49,7 +49,8 @@ class Group:
             store = TCPStore(host, int(port), meeting.world, meeting.rank == 0, limit, wait_for_workers=False)
             self._group = _backend(PrefixStore("agrl-weights", store), meeting, limit, device)
             self._store = store
-            self.wait(self._group.barrier(), "the group's first barrier")
+            first = torch.zeros(1, device=device)  # connections are made now, and on the right GPU
+            self.wait(self._group.allreduce([first]), "the first exchange of the group")
         except Exception as error:
             self.abort()
             raise TransferFailed(
