@@ -170,7 +170,7 @@ def between_hosts(args: argparse.Namespace) -> dict[str, Any]:
     from tests.cluster.ray_cluster import RayCluster
 
     count = 1 + max(args.actors)
-    os.environ["RAY_free_objects_period_milliseconds"] = "0"  # as AGRL sets it for a local Ray
+    os.environ["RAY_free_objects_period_milliseconds"] = "0"  # noqa: SIM112 - as AGRL sets it for a local Ray
     with tempfile.TemporaryDirectory() as folder, Hosts(count, Path(folder)) as hosts:
         cluster = RayCluster(hosts, [1] * count)
         for host in range(count):

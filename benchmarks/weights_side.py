@@ -11,6 +11,7 @@ import torch
 
 from actors.runtime import Runtime
 from agrl.driver.learner_weights import LearnerWeights
+from agrl.network import this_host
 from agrl.transport.checksum import MODULUS, bits
 from agrl.transport.collective import Meeting
 from agrl.transport.named import make_receiver
@@ -72,7 +73,7 @@ class CopyingEngine:
         self._receivers: dict[str, Any] = {}
 
     def info(self) -> dict[str, Any]:
-        return {"adapters": False}
+        return {"adapters": False, "host": this_host().address}
 
     def open_transport(self, transport: str, meeting: Meeting | None) -> None:
         if transport in self._receivers:
