@@ -24,11 +24,10 @@ LARGEST = 16 * 2**20  # bytes of one weight: that of a linear layer of 2048 x 20
 
 
 def weights(nbytes: int, device: torch.device, dtype: torch.dtype) -> dict[str, torch.Tensor]:
-    """Random weights of ``nbytes`` bytes, as many as there are."""
+    """Weights of ``nbytes`` bytes in all, no two of them alike."""
     count = max(1, nbytes // LARGEST)
-    generator = torch.Generator(device).manual_seed(0)
-    numbers = nbytes // count // dtype.itemsize
-    return {f"layer-{i}": torch.randn(numbers, generator=generator, device=device).to(dtype) for i in range(count)}
+    random = torch.randn(nbytes // count // dtype.itemsize, device=device)
+    return {f"layer-{i}": (random * (i + 1)).to(dtype) for i in range(count)}
 
 
 class Held:

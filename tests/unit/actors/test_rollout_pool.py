@@ -193,7 +193,7 @@ def test_a_group_that_breaks_with_a_dead_engine_is_healed_one_by_one_and_met_ane
     pool = make_pool(runtime, Member, actors=3, transport="collective")
     weights = Group(runtime, small(a=1.0, b=2.0), bucket_bytes=48)
     pool.broadcast(1, weights)
-    assert weights.met == Meeting("host:1", 0, 4, 1800.0)
+    assert weights.met == Meeting("host:1", 0, 4, 900.0)
     assert [engine.version for engine in engines(pool)] == [1, 1, 1] and runtime.lives["rollout-1"] == 1
     assert [len(engine.meetings) for engine in engines(pool)] == [1, 0, 1]  # the new one has met nobody
     weights.broken = False
