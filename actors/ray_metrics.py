@@ -122,10 +122,10 @@ class BusyClock:
         return min(share, 1.0)
 
 
-def memory_bytes() -> float:
-    """Resident memory of this process and of those that it started."""
+def memory_bytes(children: bool = True) -> float:
+    """Resident memory of this process, and of those that it started."""
     process, total = psutil.Process(), 0
-    for each in [process, *process.children(recursive=True)]:
+    for each in [process, *(process.children(recursive=True) if children else ())]:
         try:
             total += each.memory_info().rss
         except psutil.NoSuchProcess:  # it has ended since
@@ -180,4 +180,6 @@ class RunMetrics:
             for name, value in values.items():
                 _gauge(f"agrl_pool_{name}", POOL_LABELS, "of one actor, told by the driver").set(value, labels)
         driver = {"run": self._owner, "service": "driver", "actor": "driver", "host": this_host().name}
-        _gauge("agrl_actor_memory_bytes", ACTOR_LABELS, "of one actor, told by itself").set(memory_bytes(), driver)
+        _gauge("agrl_actor_memory_bytes", ACTOR_LABELS, "of one actor, told by itself").set(
+            memory_bytes(children=False), driver
+        )
