@@ -10,7 +10,7 @@ export PATH := $(CURDIR)/$(VENV)/bin:$(PATH)
 help:
 	@echo 'make setup   the environment in $(VENV): pinned CPU stack, this project, development tools'
 	@echo 'make demo    data, model, supervised cold start, adaptive guided RL, evaluation, report; 7 to 8 minutes on 2 fast cores'
-	@echo 'make test    unit tests, numerical equalities, then the end-to-end tests on the real stack'
+	@echo 'make test    unit tests, numerical equalities, then the end-to-end tests on the real stack, on this machine and on several hosts'
 	@echo 'make lint    ruff: style and format'
 	@echo 'make clean   remove the environment and caches; keeps data/, models/ and runs/'
 
@@ -27,6 +27,7 @@ test: $(STAMP)
 	pytest tests/unit
 	pytest tests/numerics
 	pytest tests/e2e
+	pytest tests/cluster
 
 lint: $(STAMP)
 	ruff check .

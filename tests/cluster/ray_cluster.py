@@ -1,0 +1,94 @@
+"""A Ray cluster over such hosts, as a person would run one: a head, workers, a token, and jobs that are submitted."""
+
+from __future__ import annotations
+
+import secrets
+import subprocess
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from tests.cluster.hosts import HostError, Hosts
+
+HEAD = 0
+
+
+@dataclass
+class Job:
+    """A submitted job, seen from the terminal that waits for it. ``log``: what it has said so far."""
+
+    name: str
+    terminal: subprocess.Popen
+    log: Path
+
+    @property
+    def said(self) -> str:
+        return self.log.read_text(errors="replace")
+
+    def wait(self, seconds: float, code: int = 0) -> str:
+        """What it said until its end. Raises HostError unless that comes in time, and with this exit code."""
+        try:
+            found = self.terminal.wait(seconds)
+        except subprocess.TimeoutExpired:
+            raise HostError(f"{self.name} has not ended after {seconds:g} s\n{self.said}") from None
+        if found != code:
+            raise HostError(f"{self.name} ended with exit code {found}\n{self.said}")
+        return self.said
+
+
+class RayCluster:
+    """Ray on all of ``hosts``, with token authentication. ``cpus``: that each offers; host 0 is the head."""
+
+    def __init__(self, hosts: Hosts, cpus: Sequence[int]) -> None:
+        self.hosts, self.cpus = hosts, list(cpus)
+        self.address = f"{hosts.address(HEAD)}:6379"
+        self.dashboard = f"http://{hosts.address(HEAD)}:8265"
+        self.jobs: list[Job] = []
+        token = hosts.shared / "token"
+        token.write_text(secrets.token_hex(16))
+        token.chmod(0o600)
+        self.env = {
+            "RAY_AUTH_MODE": "token",
+            "RAY_AUTH_TOKEN_PATH": str(token),
+            "RAY_worker_niceness": "0",  # the machine under these hosts may be busy
+            "RAY_ENABLE_UV_RUN_RUNTIME_ENV": "0",
+            "PYTHONPATH": "",  # the code comes with the job
+            "COLUMNS": "500",  # so that no line is broken where a test looks for it
+        }
+        self._wait([self.start_ray(HEAD)])
+        self._wait([self.start_ray(host) for host in range(1, len(hosts))])
+
+    def start_ray(self, host: int) -> subprocess.Popen:
+        """Begin to start Ray on a host: the head, or a worker that joins it."""
+        head = ["--head", "--port=6379", "--dashboard-host=0.0.0.0"]
+        to_join = head if host == HEAD else [f"--address={self.address}"]
+        options = [f"--node-ip-address={self.hosts.address(host)}", f"--num-cpus={self.cpus[host]}"]
+        options += ["--object-store-memory=300000000", "--disable-usage-stats"]
+        return self.hosts.popen(host, "ray", "start", *to_join, *options, env=self.env)
+
+    def join(self, host: int) -> None:
+        """Start a worker (anew) and wait until it has joined."""
+        self._wait([self.start_ray(host)])
+
+    def _wait(self, starting: list[subprocess.Popen]) -> None:
+        for process in starting:
+            said, _ = process.communicate(timeout=90)
+            if process.returncode:
+                raise HostError(f"ray start: exit code {process.returncode}\n{said}")
+
+    def submit(self, *command: object, host: int = HEAD, env: dict[str, str] | None = None) -> Job:
+        """`ray job submit` of a command with the code of this checkout, from a host."""
+        name = f"job-{len(self.jobs)}"
+        log = self.hosts.folder / f"{name}.log"
+        words = ["--address", self.dashboard, "--submission-id", name, "--runtime-env", "deploy/runtime_env.yaml"]
+        with log.open("w") as file:
+            terminal = self.hosts.popen(
+                host, "ray", "job", "submit", *words, "--", *command, env=self.env | (env or {}), stdout=file
+            )
+        self.jobs.append(Job(name, terminal, log))
+        return self.jobs[-1]
+
+    def stop(self, job: Job) -> str:
+        """`ray job stop`."""
+        words = ["--address", self.dashboard, job.name]
+        return self.hosts.run(HEAD, "ray", "job", "stop", *words, env=self.env)
