@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import dataclasses
 import time
 from collections import Counter
 from collections.abc import Iterator, Sequence
@@ -16,7 +15,6 @@ from actors.pool import ServicePool
 from actors.runtime import Runtime, wait_any
 from actors.service import Pending, ServiceDied, Stream
 from agrl.errors import AgrlError, WeightSyncError
-from agrl.machine import usable_cpus
 
 
 @dataclass
@@ -50,7 +48,7 @@ class RolloutPool:
     """``actors`` engines of one model. They load in the background; ``ready`` waits for them.
 
     An actor that dies, hangs for ``timeout_s`` seconds or breaks is replaced up to ``restarts`` times: the new one gets
-    the current weights and the requests that the old one left unfinished. ``gpus``: of each actor.
+    the current weights and the requests that the old one left unfinished.
     """
 
     def __init__(
@@ -62,12 +60,9 @@ class RolloutPool:
         actors: int = 1,
         restarts: int = 3,
         timeout_s: float = 1800.0,
-        gpus: float = 0.0,
         log_dir: Path | None = None,
         engine: type = RolloutEngine,
     ) -> None:
-        if not settings.threads and runtime.mode != "cluster":  # actors of one machine share its CPUs
-            settings = dataclasses.replace(settings, threads=max(1, usable_cpus() // actors))
         self._pool = ServicePool(
             runtime,
             "rollout",
@@ -77,8 +72,6 @@ class RolloutPool:
             restarts=restarts,
             timeout_s=timeout_s,
             log_dir=log_dir,
-            gpus=gpus,
-            cpus=settings.threads or 1,
             env=settings.environment(),
         )
         self._timeout_s, self._inline = timeout_s, runtime.mode == "inline"
