@@ -95,6 +95,11 @@ class TrackerName(str, Enum):  # each is also the name of its package, and of an
     trackio = "trackio"
 
 
+class Placement(str, Enum):
+    separate = "separate"  # learner ranks and engines have GPUs of their own
+    colocated = "colocated"  # learner rank i and engine i share theirs, in turns
+
+
 @dataclass
 class TaskConfig:
     rulebook: str = "relevance"  # a name under conf/rulebooks, or a path to a YAML file
@@ -258,6 +263,7 @@ class RayConfig:
     address: str | None = None  # "auto" or "ray://host:10001" to join a cluster
     cpus: int = 0  # CPUs that a local Ray offers, 0 for enough to place every actor
     namespace: str = "agrl"  # Ray namespace of the actors
+    placement: Placement = Placement.separate  # GPUs of their own, or colocated: rank i and engine i share theirs
 
 
 @dataclass
