@@ -68,7 +68,6 @@ class RewardPool:
             restarts=restarts,
             timeout_s=START_LIMIT_S,
             log_dir=log_dir,
-            cpus=1,
         )
         self._queues = [_Queue() for _ in range(actors)]
         self._timeout_s = timeout_s
@@ -159,6 +158,11 @@ class RewardPool:
     def metrics(self) -> dict[str, float]:
         """Actors replaced, and responses without a score because of the time limit, since the start."""
         return {"actors/reward_restarts": float(sum(self._pool.replaced)), "reward/timeouts": float(self._timeouts)}
+
+    def gauges(self) -> dict[str, dict[str, float]]:
+        """What the driver knows of each actor, by name; its queue in pieces of work that are not finished."""
+        waiting = [{"queue_length": float(len(queue.tickets))} for queue in self._queues]
+        return {name: of_it | more for (name, of_it), more in zip(self._pool.gauges().items(), waiting, strict=True)}
 
     def close(self) -> None:
         """End all actors."""

@@ -7,18 +7,20 @@ import time
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from typing import Any
 
-from agrl.config.schema import Config
+from agrl.config.schema import Config, RayMode
 from agrl.data.files import read_examples
 from agrl.data.leaks import shared_queries
 from agrl.disk import write_whole
 from agrl.driver.checkpoint import restore, save_checkpoint
 from agrl.driver.clock import Clock
 from agrl.driver.evaluate import evaluate_sets, evaluation_sets
+from agrl.driver.placement import host_lines
 from agrl.driver.plan import check_pool, describe
 from agrl.driver.prompts import PromptEncoder
+from agrl.driver.recording import open_recorder
 from agrl.driver.run_folder import Checkpoint, RunFolder
 from agrl.driver.services import Services, start_services
 from agrl.driver.stall import needs_answers, refuse_unparsed
@@ -27,6 +29,7 @@ from agrl.relevance.records import Example
 from agrl.relevance.rulebook import load_rulebook
 from agrl.report.page import write_report
 from agrl.report.progress import phase
+from agrl.report.recorder import Recorder
 
 Sets = Mapping[str, Sequence[Example]]
 """Held-out sets: name -> examples."""
@@ -46,6 +49,10 @@ class Run:
     def wall_s(self) -> float:
         """Seconds that the run has taken, those before it was resumed included."""
         return self.wall_before + time.perf_counter() - self.began
+
+    def recorder(self, phase: str, steps: int, first: int) -> Recorder:
+        """What takes the numbers of a phase of ``steps`` steps, from step ``first`` on."""
+        return open_recorder(self.s.config, self.folder.path, phase, steps, first, self.s.runtime, self.s.gauges)
 
     def evaluate(self, label: str) -> None:
         """Judge the held-out sets with the weights that the rollout actors have; writes evaluation/LABEL-SET.json.
@@ -85,6 +92,7 @@ class Run:
             "version": self.s.learner.version,
             "wall_s": self.wall_s,
             "phases": dict(self.phases) | self.clock.seconds,
+            "placement": {actor: asdict(host) for actor, host in self.s.runtime.hosts().items()},
         }
         write_whole(self.folder.path / "summary.json", json.dumps(summary, indent=2) + "\n")
         with phase(self.console, "Writing the report"):
@@ -122,6 +130,9 @@ def running_services(config: Config, folder: RunFolder, pool: Sequence[Example],
             notice = services.ready()
         if notice:
             console.print(notice)
+        if config.ray.mode == RayMode.cluster:
+            for line in host_lines(services.runtime.hosts()):
+                console.print(line, soft_wrap=True)
         yield services
     finally:
         if services is not None:

@@ -14,19 +14,20 @@ import numpy as np
 
 from agrl.algorithms.batch import TrainSequence
 from agrl.algorithms.schedule import learning_rate
-from agrl.config.schema import Config
+from agrl.config.schema import Config, RayMode
 from agrl.data.files import read_examples
 from agrl.driver.checkpoint import Length, is_due, restore, save_checkpoint, to_resume
 from agrl.driver.claim import claimed
 from agrl.driver.learners import LearnerGroup
+from agrl.driver.placement import host_lines
 from agrl.driver.prompts import PromptEncoder
+from agrl.driver.recording import open_recorder
 from agrl.driver.run_folder import Checkpoint, RunFolder
 from agrl.driver.runtime import start_runtime
 from agrl.errors import ConfigError, DataError
 from agrl.relevance.hints import reference_judgement
 from agrl.relevance.records import Example
 from agrl.report.progress import numbers, phase, progress
-from agrl.report.recorder import Recorder
 
 T = TypeVar("T")
 
@@ -59,13 +60,16 @@ def supervised(config: Config, console, resume: bool = False) -> RunFolder:
 @contextmanager
 def running_learner(config: Config, folder: RunFolder, console) -> Iterator[LearnerGroup]:
     """Start a learner alone, and stop it at the end."""
-    runtime = start_runtime(config)
+    runtime = start_runtime(config, folder.path, ["learner"])
     try:
         with phase(console, "Loading the learner"):
             learner = LearnerGroup(runtime, config, folder.logs)
             notice = learner.setup()
         if notice:
             console.print(notice)
+        if config.ray.mode == RayMode.cluster:
+            for line in host_lines(runtime.hosts()):
+                console.print(line, soft_wrap=True)
         yield learner
         learner.close()
     finally:
@@ -89,7 +93,8 @@ def imitate(
             hint="resume with what the run was started with, or start a new run from the exported model",
         )
     first = restore(checkpoint, learner, console) if checkpoint else 0
-    with Recorder(folder.path, "sft", first) as recorder, progress(console, "SFT", c.steps) as bar:
+    recorder = open_recorder(config, folder.path, "sft", c.steps, first, learner.runtime, learner.gauges)
+    with recorder, progress(console, "SFT", c.steps) as bar:
         bar.advance(first)
         for step, batch in enumerate(shuffled_batches(sequences, c.batch_size, c.steps, trainer.seed, first), first):
             begin = time.perf_counter()
