@@ -29,6 +29,7 @@ import torch
 
 sys.path.insert(0, str(Path(__file__).parents[1]))
 
+from actors.placement import Bundle, Group, Seat
 from actors.pool import ServicePool
 from actors.runtime import Runtime
 from actors.weight_sync import WeightSync
@@ -119,12 +120,10 @@ def broadcasts(runtime: Runtime, nbytes: int, args: argparse.Namespace) -> list[
     """Every transport to every number of actors."""
     what, found = (nbytes, args.device, args.dtype), []
     weight_source = Source(runtime, *what)
-    gpus = GPU_SHARE if args.device.startswith("cuda") else 0
     for actors in args.actors:
         pool = ServicePool(
-            runtime, "engine", CopyingEngine, what, size=actors, restarts=0, timeout_s=TIMEOUT_S, log_dir=None,
-            cpus=1, gpus=gpus,
-        )  # fmt: skip
+            runtime, "engine", CopyingEngine, what, size=actors, restarts=0, timeout_s=TIMEOUT_S, log_dir=None
+        )
         pool.ready()
         for transport in args.transports:
             sync = WeightSync(pool, "", transport, 1, TIMEOUT_S)
@@ -143,6 +142,14 @@ def broadcasts(runtime: Runtime, nbytes: int, args: argparse.Namespace) -> list[
         pool.close()
     weight_source.rank.kill()
     return found
+
+
+def reserve(runtime: Runtime, args: argparse.Namespace) -> None:
+    """A CPU for every process on a cluster, so that hosts of one CPU have one of them each; a share of the GPU."""
+    gpus = GPU_SHARE if args.device.startswith("cuda") else 0.0
+    seat = lambda name: Bundle((Seat(name, cpus=1.0, gpus=gpus),))  # noqa: E731
+    engines = tuple(seat(f"engine-{index}") for index in range(max(args.actors)))
+    runtime.reserve([Group("rank", "", (seat("learner-0"),)), Group("engines", "--actors", engines, spread=True)])
 
 
 def measure(args: argparse.Namespace, runtime: Runtime, tcp: Callable[[int], float]) -> dict[str, Any]:
@@ -220,6 +227,7 @@ def main() -> None:
             ports = {nbytes_of(size): PORT + i for i, size in enumerate(args.sizes)}
             tcp = lambda nbytes: tcp_seconds(nbytes, args.inside, ports[nbytes], args.rounds)  # noqa: E731
         try:
+            reserve(runtime, args)
             found = about | {"sizes": measure(args, runtime, tcp)}
         finally:
             runtime.shutdown()
