@@ -108,9 +108,7 @@ class Source(LearnerWeights):
     """The weights of a ``SendingRank`` in a process of its own."""
 
     def __init__(self, runtime: Runtime, *what: Any) -> None:
-        self.rank = runtime.start(
-            SendingRank, "learner-0", *what, cpus=1, gpus=GPU_SHARE if what[1].startswith("cuda") else 0
-        )
+        self.rank = runtime.start(SendingRank, "learner-0", *what)
         self.rank.ready().result(300)
         call = lambda method, *args: self.rank.call(method, *args).result(300)  # noqa: E731
         super().__init__(
