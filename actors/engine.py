@@ -203,7 +203,7 @@ class RolloutEngine:
         }
 
     def info(self) -> dict[str, Any]:
-        """What runs where: version, process id, vLLM's version, device and threads."""
+        """What runs where: version, process id, address of the host, vLLM's version, device and threads."""
         import torch
         import vllm
 
@@ -211,6 +211,7 @@ class RolloutEngine:
         return {
             "version": self.version,
             "pid": os.getpid(),
+            "host": this_host().address,
             "vllm": vllm.__version__,
             "device": device,
             "threads": torch.get_num_threads(),

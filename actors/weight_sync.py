@@ -13,6 +13,7 @@ from agrl.transport.collective import Meeting
 from agrl.transport.parcel import TransferFailed
 
 HEALING = "object_store"  # by which a single engine gets weights, whatever the others get them by
+GROUP_SHARE = 0.5  # of the time limit: a group gives up, and says why, before those who wait for its members do
 AT_A_TIME = 2  # buckets that are on their way to an engine, or being gathered for it
 
 
@@ -118,13 +119,21 @@ class WeightSync:
         if self._group == self._pool.services:
             return
         self._group = []
-        meeting = Meeting(self._source.address(), 0, 1 + self._workers * len(self._pool), self._timeout_s)
-        first = {index: meeting.member(1 + self._workers * index) for index in range(len(self._pool))}
-        transfer.call("open_transport", lambda index: ("collective", first[index]))
+        world = 1 + self._workers * len(self._pool)
+        meeting = Meeting(self._source.address(), 0, world, self._timeout_s * GROUP_SHARE)
+        along = {index: 1 + self._workers * place for place, index in enumerate(self._along(meeting))}
+        transfer.call("open_transport", lambda index: ("collective", meeting.member(along[index])))
         self._source.open("collective", meeting)
         transfer.settle()
         if not transfer.missed:
             self._group = list(self._pool.services)
+
+    def _along(self, meeting: Meeting) -> list[int]:
+        """The engines in an order in which a chain from the learner leaves each host once."""
+        asked = [service.call("info") for service in self._pool.services]
+        hosts = [pending.result(self._timeout_s)["host"] for pending in asked]
+        learner = meeting.address.rpartition(":")[0]
+        return sorted(range(len(hosts)), key=lambda index: (hosts[index] != learner, hosts[index], index))
 
 
 class Transfer:
