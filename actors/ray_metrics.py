@@ -21,7 +21,7 @@ import psutil
 import ray
 from ray.util.metrics import Gauge
 
-from agrl.errors import ConfigError
+from agrl.errors import ConfigError, DivergenceError
 from agrl.network import this_host
 
 RUN_LABELS = ("run", "phase")
@@ -169,8 +169,12 @@ class RunMetrics:
         self._values = kept | {family(name): value for name, value in finite.items()} | run  # one assignment: no lock
         self._tick()
 
-    def close(self, failed: bool = False) -> None:
+    def close(self, error: BaseException | None = None) -> None:
+        """A learner rank stops at a gradient that is not finite before it is logged: it counts as one."""
         self._beat.stop()
+        if isinstance(error, DivergenceError) and not self._values["agrl_run_not_finite"]:
+            self._values = self._values | {"agrl_run_not_finite": 1.0}
+            self._tick()  # Ray hands it over when it shuts down
 
     def _tick(self) -> None:
         for name, value in self._values.items():
@@ -179,7 +183,6 @@ class RunMetrics:
             labels = {"run": self._owner, "service": actor.rpartition("-")[0] or actor, "actor": actor}
             for name, value in values.items():
                 _gauge(f"agrl_pool_{name}", POOL_LABELS, "of one actor, told by the driver").set(value, labels)
-        driver = {"run": self._owner, "service": "driver", "actor": "driver", "host": this_host().name}
-        _gauge("agrl_actor_memory_bytes", ACTOR_LABELS, "of one actor, told by itself").set(
-            memory_bytes(children=False), driver
-        )
+        own = {"run": self._owner, "service": "driver", "actor": "driver", "host": this_host().name}
+        memory = memory_bytes(children=False)  # a local Ray is a child of the driver, with all its actors
+        _gauge("agrl_actor_memory_bytes", ACTOR_LABELS, "of one actor, told by itself").set(memory, own)

@@ -1,7 +1,7 @@
 """What the dashboard shows: rows of panels, each with its curves (PromQL) and what a bad one tells you.
 
-A curve of one logged number takes its words from docs/metrics.md. Over actors there are the least, the mean and the most
-instead of a line each, so that 512 are drawn as fast as two.
+A curve of one logged number takes its words from docs/metrics.md. Over actors there are the least, the mean and the
+most instead of a line each, so that 512 are drawn as fast as two.
 """
 
 from __future__ import annotations
@@ -54,7 +54,8 @@ def words(name: str) -> str:
         cells = [cell.strip() for cell in line.strip("|").split("|")]
         if line.startswith("|") and f"`{name}`" in cells[0]:
             meaning, bad = cells[2], cells[3] if len(cells) > 3 else ""
-            return re.sub(r"\[([^]]*)\]\([^)]*\)", r"\1", f"{meaning}. {bad}".rstrip(". ") + ".")
+            told = ". ".join(text[0].upper() + text[1:] for text in (meaning, bad) if text)
+            return re.sub(r"\[([^]]*)\]\([^)]*\)", r"\1", told.rstrip(".") + ".")  # without links
     raise KeyError(f"{METRICS} does not explain {name}")
 
 
