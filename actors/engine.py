@@ -9,17 +9,23 @@ import gc
 import os
 import time
 from collections.abc import Iterator, Sequence
+from tempfile import TemporaryDirectory
 from typing import Any
 
 import numpy as np
 
+from actors.engine_weights import check_adapters, check_held, none_missing, on_worker
 from actors.generation import EngineSettings, Generation, GenerationRequest, Sampled, SamplingSettings
 from agrl.errors import ConfigError, DataError, ModelError, WeightSyncError
 from agrl.models.files import files_of_the_model
 from agrl.models.paths import without_patterns
-from agrl.models.weights import PackedTensor, unpack
+from agrl.network import this_host
+from agrl.transport.collective import Meeting
+from agrl.transport.parcel import Parcel, is_adapter
 
 SUPPORTED_VLLM = ("0.25", "0.34")  # from, up to but not including; tested with 0.32
+ADAPTER_RANKS = (8, 16, 32, 64, 128, 256, 320, 512)  # that vLLM makes room for; smaller ones take it too
+SHARED_MEMORY = "/dev/shm"
 
 
 class RolloutEngine:
@@ -44,6 +50,9 @@ class RolloutEngine:
         self._tokenizer = load_tokenizer(model_path)
         self._broadcast: set[str] = set()  # the names in the last broadcast
         self._sampled, self._told = 0, (0, time.monotonic())  # tokens so far; at the last ``gauges``, and when
+        self._received, self._adapters_sent = set(), set()  # those in this one; in the last one of adapters
+        self._buckets = 0  # that have come of this one
+        self._adapter: Any = None  # vLLM's name of the adapters in use
         with files_of_the_model(model_path) as path:
             self._engine = _build(path, model_path, settings, on_cpu)
         gc.collect()
@@ -98,7 +107,8 @@ class RolloutEngine:
             detokenize=False,  # one decode of the finished response is cheaper than one a token
             output_kind=RequestOutputKind.FINAL_ONLY,
         )
-        self._engine.add_request(engine_id, {"prompt_token_ids": request.prompt_ids.tolist()}, params)
+        prompt = {"prompt_token_ids": request.prompt_ids.tolist()}
+        self._engine.add_request(engine_id, prompt, params, lora_request=self._adapter)
 
     def _generation(self, request: GenerationRequest, outputs: dict[int, Any], seconds: float) -> Generation:
         from agrl.models.tokens import decode_response
@@ -115,21 +125,47 @@ class RolloutEngine:
         prompts = request.n * len(request.prompt_ids)
         return Generation(request.request_id, samples, self.version, prompts, cached, seconds)
 
-    def load_weights(self, version: int, *buckets: list[PackedTensor]) -> int:
-        """Replace the weights by the given ones, all of them, and forget cached prompts; returns ``version``.
+    # ---- weights --------------------------------------------------------------------------------------------------
 
-        Raises WeightSyncError when a weight is missing (one that vLLM has, or that the last broadcast had) or of the
-        wrong size, or the prompt cache cannot be emptied.
+    def open_transport(self, transport: str, meeting: Meeting | None) -> None:
+        """Connect every worker to the learner. ``meeting``: of the first worker. Raises TransferFailed, ConfigError."""
+        self._workers("open", transport, meeting)
+
+    def take_weights(self, transport: str, *parcels: Parcel) -> None:
+        """Load a bucket of a broadcast, of which ``finish_weights`` is the end: until then there is no version.
+
+        ``parcels``: of the learner ranks that send. Raises WeightSyncError, which names the weight and this host, for
+        one that arrived damaged; TransferFailed when somebody else is gone.
         """
-        weights = [unpack(packed) for bucket in buckets for packed in bucket]
-        names = {name for name, _ in weights}
-        _none_missing(version, self._broadcast - names)
+        if parcels[0].number == 0:
+            self.version, self._buckets, self._received = -1, 0, set()
+        self._buckets += 1
+        self._received |= {entry.name for entry in parcels[0].entries}
         try:
-            unloaded = self._engine.collective_rpc(_reload, args=(weights,))
+            self._workers("take", transport, parcels)
+        except WeightSyncError:
+            raise
         except Exception as error:
-            raise WeightSyncError(f"vLLM refused the weights of version {version}: {error!r}") from error
-        _none_missing(version, set().union(*unloaded))
-        self._broadcast = names
+            raise WeightSyncError(f"vLLM refused weights of bucket {parcels[0].number}: {error!r}") from error
+
+    def finish_weights(self, version: int, buckets: int) -> int:
+        """The ``buckets`` that have come are ``version``; forget cached prompts. Returns ``version``.
+
+        Raises WeightSyncError when a bucket or a weight is missing (one that vLLM has, or that the last broadcast had),
+        when what the engine holds is not what was sent, or when the prompt cache cannot be emptied.
+        """
+        came, self._buckets = self._buckets, 0
+        if came != buckets:
+            raise WeightSyncError(f"{came} of the {buckets} buckets of version {version} came to host {this_host()}")
+        names = self._received
+        if any(is_adapter(name) for name in names):
+            none_missing(version, self._adapters_sent - names)
+            self._adapters_sent = names
+            self._use_adapters(version)
+        else:
+            none_missing(version, self._broadcast - names)
+            self._broadcast, self._adapter = names, None
+            check_held(version, self._workers("finish"))
         if not self._engine.reset_prefix_cache():  # it refuses while requests run
             raise WeightSyncError(f"the prefix cache could not be reset for version {version}")
         self.version = version
@@ -149,6 +185,23 @@ class RolloutEngine:
             "tokens_per_s": (self._told[0] - before) / max(self._told[1] - then, 1e-9),
         }
 
+    def _use_adapters(self, version: int) -> None:
+        """vLLM takes adapters from a folder alone: one in memory, where this host has such."""
+        from vllm.lora.request import LoRARequest
+
+        memory = SHARED_MEMORY if os.access(SHARED_MEMORY, os.W_OK) else None
+        with TemporaryDirectory(prefix="agrl-adapters-", dir=memory) as folder:
+            self._workers("write_adapters", folder)
+            self._adapter = LoRARequest(f"version-{version}", 1, folder)
+            try:
+                self._engine.add_lora(LoRARequest(self._adapter.name, 1, folder, load_inplace=True))
+            except Exception as error:
+                raise WeightSyncError(f"vLLM refused the low-rank updates of version {version}: {error!r}") from error
+        check_adapters(version, self._workers("finish_adapters"))
+
+    def _workers(self, method: str, *args: Any) -> list[Any]:
+        return self._engine.collective_rpc(on_worker, args=(method, *args))
+
     def info(self) -> dict[str, Any]:
         """What runs where: version, process id, vLLM's version, device and threads."""
         import torch
@@ -162,6 +215,7 @@ class RolloutEngine:
             "device": device,
             "threads": torch.get_num_threads(),
             "model": self._model_path,
+            "adapters": self._engine.vllm_config.lora_config is not None,
         }
 
 
@@ -209,7 +263,11 @@ def _build(path: str, model_path: str, settings: EngineSettings, on_cpu: bool) -
     )
     try:
         with without_patterns(path) as plain:
-            return LLMEngine.from_engine_args(EngineArgs(model=plain, **options))
+            args = EngineArgs(model=plain, **options)
+            if settings.lora_rank and _takes_adapters(args):
+                args.enable_lora, args.max_loras = True, 1
+                args.max_lora_rank = next(rank for rank in ADAPTER_RANKS if rank >= settings.lora_rank)
+            return LLMEngine.from_engine_args(args)
     except Exception as error:
         raise ModelError(
             f"vLLM cannot serve {model_path!r}: {error}",
@@ -217,35 +275,12 @@ def _build(path: str, model_path: str, settings: EngineSettings, on_cpu: bool) -
         ) from error
 
 
-def _none_missing(version: int, names: set[str]) -> None:
-    """Raise WeightSyncError for weights that were not sent: vLLM itself would go on with the old ones."""
-    if names:
-        raise WeightSyncError(f"weights of version {version}: {len(names)} are missing, such as {min(names)}")
+def _takes_adapters(args: Any) -> bool:
+    """Whether vLLM serves low-rank updates of this model beside its weights."""
+    from vllm.model_executor.models.interfaces import supports_lora
 
-
-def _reload(worker: Any, weights: list[tuple[str, Any]]) -> set[str]:
-    """Runs in each of vLLM's workers: put ``weights`` (as a checkpoint names them) in place of the model's.
-
-    Returns vLLM's names of the parameters that none of them was for; vLLM only logs them.
-    """
-    from vllm.platforms import current_platform
-
-    model, loaded = worker.get_model(), []
-    wanted, load = {name for name, _ in model.named_parameters()}, model.load_weights
-    model.load_weights = lambda pairs: loaded.append(load(pairs)) or loaded[-1]
-    if current_platform.is_cpu():  # which packs the experts of a layer only when it makes their kernel
-        for method in (getattr(module, "quant_method", None) for module in model.modules()):
-            if getattr(method, "moe_kernel", None) is not None:
-                method.moe_kernel = None
-    try:
-        worker.model_runner.reload_weights(weights_iterator=iter(weights))
-    finally:
-        del model.load_weights
-    lm_head = getattr(model, "lm_head", None)
-    if current_platform.is_cpu() and hasattr(lm_head, "quant_method"):
-        # the CPU build multiplies by a packed copy of the lm_head, which a reload of a tied embedding leaves stale
-        lm_head.quant_method.process_weights_after_loading(lm_head)
-    return set() if loaded[0] is None else wanted - loaded[0]  # None: a model that does not say
+    config = args.create_model_config()
+    return supports_lora(config.registry.resolve_model_cls(config.architectures, config)[0])
 
 
 def _spread(seed: int) -> int:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-import time
 from collections import Counter
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
@@ -14,8 +13,9 @@ from actors.engine import RolloutEngine
 from actors.generation import EngineSettings, Generation, GenerationRequest, SamplingSettings
 from actors.pool import ServicePool
 from actors.runtime import Runtime, wait_any
-from actors.service import Pending, ServiceDied, Stream
-from agrl.errors import AgrlError, WeightSyncError
+from actors.service import ServiceDied, Stream
+from actors.weight_sync import WeightSource, WeightSync
+from agrl.errors import AgrlError
 from agrl.machine import usable_cpus
 
 
@@ -50,7 +50,8 @@ class RolloutPool:
     """``actors`` engines of one model. They load in the background; ``ready`` waits for them.
 
     An actor that dies, hangs for ``timeout_s`` seconds or breaks is replaced up to ``restarts`` times: the new one gets
-    the current weights and the requests that the old one left unfinished. ``gpus``: of each actor.
+    the current weights and the requests that the old one left unfinished. ``gpus``: of each actor. ``transport``: of
+    new weights, see ``agrl.transport``.
     """
 
     def __init__(
@@ -64,6 +65,7 @@ class RolloutPool:
         timeout_s: float = 1800.0,
         gpus: float = 0.0,
         log_dir: Path | None = None,
+        transport: str = "object_store",
         engine: type = RolloutEngine,
     ) -> None:
         if not settings.threads and runtime.mode != "cluster":  # actors of one machine share its CPUs
@@ -82,8 +84,8 @@ class RolloutPool:
             env=settings.environment(),
         )
         self._timeout_s, self._inline = timeout_s, runtime.mode == "inline"
-        self._version, self._traffic = 0, Traffic()
-        self._weights: tuple[Pending, ...] | None = None  # of the last broadcast
+        self._traffic = Traffic()
+        self._sync = WeightSync(self._pool, model_path, transport, settings.tensor_parallel, timeout_s)
 
     def ready(self) -> None:
         """Wait until every engine is loaded. Raises ModelError, ConfigError or ActorError."""
@@ -115,7 +117,7 @@ class RolloutPool:
                         raise
                     self._resend(stream, streams, left, sampling, error)
                 else:
-                    self._check_version(index, generation.version)
+                    self._sync.check_version(index, generation.version)
                     if sampling.logprobs:
                         self._traffic.count(index, generation)
                     del left[index][generation.request_id]
@@ -130,52 +132,13 @@ class RolloutPool:
 
     def _resend(self, stream: Stream, streams: dict, left: list[dict], sampling: Any, cause: Exception) -> None:
         index = streams.pop(stream)
-        self._replace(index, cause)
+        self._sync.replace(index, cause)
         if left[index]:
             streams[self._send(index, left, sampling)] = index
 
-    def broadcast(self, version: int, *buckets: Pending) -> None:
-        """Give every actor the weights of ``version``: pending lists of PackedTensor, which together hold the model.
-
-        Raises WeightSyncError when an actor does not take them within the time limit or reports another version.
-        """
-        self._version, self._weights = version, buckets
-        deadline = time.monotonic() + self._timeout_s
-        loading = [service.call("load_weights", version, *buckets) for service in self._pool.services]
-        for index, pending in enumerate(loading):
-            try:
-                self._loaded(index, pending, deadline - time.monotonic())
-            except ServiceDied as death:
-                self._replace(index, death)
-
-    def _replace(self, index: int, cause: Exception) -> None:
-        """A new actor in place of a lost one, with the current weights."""
-        while True:
-            service = self._pool.replace(index, cause)
-            if self._weights is None:  # it has just loaded the model's folder, as the others did
-                return
-            try:
-                loading = service.call("load_weights", self._version, *self._weights)
-                return self._loaded(index, loading, self._timeout_s)
-            except ServiceDied as again:
-                cause = again
-
-    def _loaded(self, index: int, loading: Pending, seconds: float) -> None:
-        try:
-            self._check_version(index, loading.result(max(seconds, 0.0)))
-        except TimeoutError as error:
-            raise WeightSyncError(
-                f"{self._pool.name(index)} did not take the weights of version {self._version} within "
-                f"{self._timeout_s:g} s",
-                hint="look at its log and the learner's; rollout.timeout_s is the limit",
-            ) from error
-
-    def _check_version(self, index: int, version: int) -> None:
-        if version != self._version:
-            raise WeightSyncError(
-                f"{self._pool.name(index)} has weights of version {version}, the learner gave version {self._version}",
-                hint="its samples are of another policy than the one in training; resume from the last checkpoint",
-            )
+    def broadcast(self, version: int, weights: WeightSource) -> None:
+        """Give every actor the learner's weights, which are of ``version``; see ``WeightSync.broadcast``."""
+        self._sync.broadcast(version, weights)
 
     def info(self) -> list[dict[str, Any]]:
         """What each engine says of itself, see ``RolloutEngine.info``."""

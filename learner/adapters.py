@@ -58,6 +58,14 @@ class Weight:
             return base
         return (base.float() + self.adapted.get_delta_weight(self.adapter).float()).to(base.dtype)
 
+    @torch.no_grad()
+    def factors(self) -> Iterator[tuple[str, torch.Tensor]]:
+        """A and B of the update of a linear layer, in the weight's precision, so that it is B A: B has the scale."""
+        module, name = self.name.removesuffix(".weight"), self.adapter
+        a, b = self.adapted.lora_A[name].weight, self.adapted.lora_B[name].weight
+        yield f"{module}.lora_A.weight", a.detach().to(self.tensor.dtype)
+        yield f"{module}.lora_B.weight", (self.adapted.scaling[name] * b.detach()).to(self.tensor.dtype)
+
     @property
     def adapter(self) -> str:
         """peft's name of the update."""
@@ -72,6 +80,15 @@ def weights(lm: nn.Module) -> Iterator[Weight]:
             continue
         seen.add(id(tensor))
         yield Weight(name.replace(BASE, ""), tensor, adapted.get(id(tensor)))
+
+
+def served_beside(lm: nn.Module) -> bool:
+    """Whether all updates of ``lm`` are of plain linear layers, as a server of low-rank updates takes them.
+
+    Experts and routers that are parameters of another module, and transposed layers, are merged for the engines.
+    """
+    layers = _adapted_layers(lm)
+    return bool(layers) and all(isinstance(layer.get_base_layer(), nn.Linear) for layer in layers)
 
 
 @torch.no_grad()

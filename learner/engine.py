@@ -6,6 +6,7 @@ import os
 import sys
 import time
 from collections.abc import Iterator
+from contextlib import AbstractContextManager, nullcontext
 from pathlib import Path
 from typing import Any
 
@@ -134,15 +135,28 @@ class TrainingEngine:
         self._own_norm = float(torch.nn.utils.clip_grad_norm_(policy.parameters(), max_grad_norm))
 
     def full_weights(self) -> Iterator[tuple[str, torch.Tensor]]:
-        """Every weight whole, adapters merged, by its name in the module; in ZeRO-3 all ranks must iterate together."""
+        """Every weight whole, adapters merged, by its name in the module; in ZeRO-3 all ranks must iterate together.
+
+        There a weight is to be used before the next one is asked for: it is gathered until then.
+        """
+        for weight in weights(self.lm):
+            with self._gathered(weight.parts):
+                yield weight.name, weight.merged()
+
+    def adapters(self) -> Iterator[tuple[str, torch.Tensor]]:
+        """Both factors of every low-rank update, as ``full_weights`` gives weights: NAME.lora_A.weight [rank, in] and
+        NAME.lora_B.weight [out, rank], which has its scale in it."""
+        for weight in weights(self.lm):
+            if weight.adapted is not None:
+                with self._gathered(weight.parts):
+                    yield from weight.factors()
+
+    def _gathered(self, parts: list[torch.nn.Parameter]) -> AbstractContextManager:
+        if self.zero_stage < 3 or not parts:
+            return nullcontext()
         import deepspeed
 
-        for weight in weights(self.lm):
-            if self.zero_stage == 3 and weight.parts:
-                with deepspeed.zero.GatheredParameters(weight.parts):
-                    yield weight.name, weight.merged().clone()
-            else:
-                yield weight.name, weight.merged()
+        return deepspeed.zero.GatheredParameters(parts)
 
     def save(self, folder: Path) -> None:
         """Write optimizer state and model, without what is frozen; every rank must call it."""

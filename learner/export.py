@@ -6,6 +6,7 @@ from collections.abc import Iterable
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING
+from weakref import WeakKeyDictionary
 
 import torch
 
@@ -18,19 +19,37 @@ if TYPE_CHECKING:
     from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 Named = Iterable[tuple[str, torch.Tensor]]
+ONE_BY_ONE: WeakKeyDictionary[torch.nn.Module, bool] = WeakKeyDictionary()
 
 
 def as_published(lm: PreTrainedModel, named: Named) -> Named:
     """Weights by the names and in the shapes of a checkpoint, which are what ``save_pretrained`` writes and vLLM loads.
 
-    transformers joins some of them when it loads a model, such as the experts of a layer. Where it did, all weights are
-    held at once on the CPU; elsewhere they pass one by one.
+    transformers joins some of them when it loads a model, such as the experts of a layer: they are taken apart one by
+    one. Where it took some apart, which only all together can be put together, all are held at once on the CPU.
     """
     if not getattr(lm, "_weight_conversions", None):
         return named
+    if _one_by_one(lm):
+        return (found for name, tensor in named for found in _converted(lm, {name: tensor}).items())
+    return _converted(lm, {name: _copy(tensor) for name, tensor in named}).items()
+
+
+def _one_by_one(lm: PreTrainedModel) -> bool:
+    """Whether each weight can be brought into its published form by itself; found out once a model, without bytes."""
+    if lm not in ONE_BY_ONE:
+        named = {weight.name: torch.empty(weight.merged().shape, device="meta") for weight in weights(lm)}
+        whole = _converted(lm, named)
+        parts = [found for name, tensor in named.items() for found in _converted(lm, {name: tensor}).items()]
+        shapes = {name: tensor.shape for name, tensor in parts}
+        ONE_BY_ONE[lm] = len(parts) == len(whole) and shapes == {name: tensor.shape for name, tensor in whole.items()}
+    return ONE_BY_ONE[lm]
+
+
+def _converted(lm: PreTrainedModel, named: dict[str, torch.Tensor]) -> dict[str, torch.Tensor]:
     from transformers.core_model_loading import revert_weight_conversion
 
-    return revert_weight_conversion(lm, {name: _copy(tensor) for name, tensor in named}).items()
+    return revert_weight_conversion(lm, named)
 
 
 def shapes(lm: PreTrainedModel) -> dict[str, torch.Size]:

@@ -18,12 +18,14 @@ from agrl.models.logprobs import PolicyModel
 from agrl.models.packing import choose_packing
 from agrl.models.probe import check_output_layer
 from agrl.models.tokens import load_tokenizer
-from agrl.models.weights import PackedTensor, pack
 from agrl.network import this_host
-from learner.adapters import WithoutAdapters, add_adapters, check_merge
+from agrl.transport.collective import Meeting
+from agrl.transport.parcel import Parcel, TransferFailed
+from learner.adapters import WithoutAdapters, add_adapters, check_merge, served_beside
 from learner.engine import TrainingEngine, init_process_group
-from learner.export import as_published, check_export, export, shapes
+from learner.export import check_export, export, shapes
 from learner.model import Model, Reference, StepSums
+from learner.outgoing import Outgoing
 from learner.policy import kl_to_reference, train_policy
 from learner.preference import sequence_logprobs, train_preference
 from learner.supervised import train_sft
@@ -97,6 +99,7 @@ class LearnerRank:
         engine = TrainingEngine(lm, s.zero_stage, s.dtype, s.lr, s.weight_decay, s.max_grad_norm)
         reference = self._reference(engine, packing) if s.reference else None
         self.model = Model(engine, work, reference, self.rank, self.world, packing)
+        self.outgoing = Outgoing(engine, self.rank)
         return packing, reason
 
     def _reference(self, engine: TrainingEngine, packing: str) -> Reference:
@@ -140,9 +143,28 @@ class LearnerRank:
 
     # ---- weights and checkpoints ----------------------------------------------------------------------------------
 
-    def weights(self) -> list[PackedTensor]:
-        """All weights, packed for the rollout actors, on rank 0; an empty list on the others (who must call too)."""
-        return [pack(*named) for named in as_published(self.model.engine.lm, self._on_first_rank())]
+    def served_beside(self) -> bool:
+        """Whether low-rank updates may travel without the model, see ``learner.adapters``."""
+        return served_beside(self.model.engine.lm)
+
+    def open_transport(self, transport: str, meeting: Meeting | None) -> TransferFailed | None:
+        """Connect to the engines; the error is returned, because it ends no learner."""
+        return self.outgoing.open(transport, meeting)
+
+    def begin_weights(self, transport: str, adapters: bool) -> None:
+        """The next bucket is the first: of all weights, adapters merged, or of the adapters alone."""
+        self.outgoing.begin(transport, adapters)
+
+    def next_bucket(self) -> bool | TransferFailed:
+        """Gather a bucket and begin to send it: whether there was one, or why those before it did not arrive.
+
+        Every rank must call; rank 0 knows.
+        """
+        return self.outgoing.next()
+
+    def parcel(self) -> Parcel:
+        """What the engines are to be given of the bucket."""
+        return self.outgoing.parcel
 
     def _on_first_rank(self) -> Iterator[tuple[str, torch.Tensor]]:
         """Every weight whole; on the other ranks, which help to gather them, none."""

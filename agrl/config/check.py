@@ -14,6 +14,7 @@ from agrl.config.schema import (
     Ratio,
     RayMode,
     Semantics,
+    Transport,
 )
 from agrl.errors import ConfigError
 from agrl.relevance.records import RewardMode
@@ -115,6 +116,7 @@ def check(config: Config) -> None:
     _check_batch(config)
     _check_loss(config)
     _check_placement(config)
+    _check_transport(config)
 
 
 def _check_loss(config: Config) -> None:
@@ -214,6 +216,51 @@ def _check_placement(config: Config) -> None:
                 )
     if config.ray.address and config.ray.mode == RayMode.inline:
         raise ConfigError(f"ray.address={config.ray.address} contradicts ray=inline, which starts no Ray")
+
+
+def _check_transport(config: Config) -> None:
+    learner, rollout, transport = config.learner, config.rollout, config.sync.transport
+    if transport != Transport.object_store and config.ray.mode == RayMode.inline:
+        raise ConfigError(
+            f"sync.transport={transport.value} contradicts ray=inline: it connects processes, and there is one; use "
+            "sync.transport=object_store"
+        )
+    if transport == Transport.collective and (learner.gpus_per_rank > 0) != (rollout.gpus_per_actor > 0):
+        raise ConfigError(
+            f"sync.transport=collective connects GPUs or CPUs, not both: learner.gpus_per_rank="
+            f"{learner.gpus_per_rank:g}, rollout.gpus_per_actor={rollout.gpus_per_actor:g}; use "
+            "sync.transport=object_store"
+        )
+    if transport == Transport.collective and 0 < rollout.gpus_per_actor < 1:
+        raise ConfigError(
+            f"sync.transport=collective with rollout.gpus_per_actor={rollout.gpus_per_actor:g}: NCCL takes no two "
+            "members on one GPU; use sync.transport=ipc or object_store"
+        )
+    if transport == Transport.ipc:
+        _check_ipc(config)
+
+
+def _check_ipc(config: Config) -> None:
+    learner, rollout = config.learner, config.rollout
+    for key, share in (
+        ("learner.gpus_per_rank", learner.gpus_per_rank),
+        ("rollout.gpus_per_actor", rollout.gpus_per_actor),
+    ):
+        if not 0 < share < 1:
+            raise ConfigError(
+                f"sync.transport=ipc passes weights within a GPU that a learner rank and an engine share, and {key}="
+                f"{share:g} is no share of one; set it between 0 and 1, or use collective or object_store"
+            )
+    if rollout.tensor_parallel > 1:
+        raise ConfigError(
+            f"sync.transport=ipc contradicts rollout.tensor_parallel={rollout.tensor_parallel}: an engine that has a "
+            "share of one GPU has no other; use sync.transport=object_store"
+        )
+    if learner.ranks < rollout.actors:
+        raise ConfigError(
+            f"sync.transport=ipc needs a learner rank beside every engine: learner.ranks={learner.ranks}, "
+            f"rollout.actors={rollout.actors}"
+        )
 
 
 def _value(config: Config, key: str):

@@ -76,6 +76,12 @@ class KL(str, Enum):
     k3 = "k3"
 
 
+class Transport(str, Enum):
+    object_store = "object_store"  # through Ray's object store: anywhere
+    collective = "collective"  # a broadcast by Gloo or NCCL from learner rank 0 to all engines
+    ipc = "ipc"  # within a GPU that a learner rank and an engine share
+
+
 class RayMode(str, Enum):
     local = "local"  # start Ray on this machine
     cluster = "cluster"  # join the cluster at ray.address
@@ -194,8 +200,10 @@ class LearnerConfig:
 
 @dataclass
 class SyncConfig:
-    """The check of weight broadcasts: rollout log-probabilities against the learner's, same tokens and version."""
+    """How new weights reach the rollout engines, and the check that they sample from them: their log-probabilities
+    against the learner's, same tokens and version."""
 
+    transport: Transport = Transport.object_store  # anywhere; collective: Gloo or NCCL; ipc: within a shared GPU
     check: bool = True  # stop the run when a rollout actor samples from other weights than it claims
     max_mean_gap: float = 1e-3  # nats per token, averaged over an actor's tokens; about 0.05 suits bfloat16
 

@@ -13,6 +13,7 @@ from agrl.algorithms.batch import Minibatch, PreferencePair, TrainSequence, plan
 from agrl.algorithms.policy_loss import LossSettings
 from agrl.algorithms.preference import PreferenceSettings
 from agrl.config.schema import Config, KLIn
+from agrl.driver.learner_weights import LearnerWeights
 from agrl.errors import LearnerError
 from agrl.machine import usable_cpus
 from learner.rank import LearnerRank, RankSettings, StepSums
@@ -47,13 +48,13 @@ class LearnerGroup:
 
     def setup(self) -> str:
         """Load the model on every rank; returns a line that says so where it does not take ``learner.packing``."""
-        address = self._gather([self.ranks[0].call("rendezvous")])[0]
-        return self._loaded(self._all("setup", address))
+        address = self.on_first_rank("rendezvous")
+        return self._loaded(self.on_all_ranks("setup", address))
 
     def restart(self, config: Config) -> None:
         """Begin another run on the same ranks: its model, a fresh optimizer, its settings; ``version`` goes on."""
         self.config = config
-        self._loaded(self._all("start", self._settings(config)))
+        self._loaded(self.on_all_ranks("start", self._settings(config)))
         self.version += 1
 
     def _loaded(self, ranks: list[tuple[str, str]]) -> str:
@@ -89,7 +90,7 @@ class LearnerGroup:
         loss = loss_settings(c)
         tolerance = c.sync.max_mean_gap if c.sync.check else None
         batch = self.runtime.put(sequences)
-        sums = self._all("train_policy", batch, plan, loss, c.rollout.temperature, lr, self.version, tolerance)
+        sums = self.on_all_ranks("train_policy", batch, plan, loss, c.rollout.temperature, lr, self.version, tolerance)
         self.version += 1
         return _policy_metrics(sums, len(plan), lr)
 
@@ -97,12 +98,12 @@ class LearnerGroup:
         """KL(policy || start model) estimated from each response, summed over its tokens: float64 [N], nats."""
         c = self.config
         batch, plan = self.runtime.put(sequences), self._plan(sequences, 1)
-        found = self._all("kl_to_reference", batch, plan, c.rollout.temperature, c.learner.kl_estimator.value)
+        found = self.on_all_ranks("kl_to_reference", batch, plan, c.rollout.temperature, c.learner.kl_estimator.value)
         return np.array([value for _, value in sorted(pair for part in found for pair in part.items())])
 
     def train_sft(self, sequences: list[TrainSequence], lr: float) -> dict[str, float]:
         """One optimizer step of cross-entropy on the responses. Returns metrics."""
-        sums = _merge(self._all("train_sft", self.runtime.put(sequences), self._plan(sequences, 1), lr))
+        sums = _merge(self.on_all_ranks("train_sft", self.runtime.put(sequences), self._plan(sequences, 1), lr))
         self.version += 1
         return {
             "loss/total": sums.total["loss"],
@@ -114,7 +115,7 @@ class LearnerGroup:
 
     def sequence_logprobs(self, sequences: list[TrainSequence]) -> np.ndarray:
         """The model's log-probability of each response as a whole: float64 [N], nats."""
-        found = self._all("sequence_logprobs", self.runtime.put(sequences), self._plan(sequences, 1))
+        found = self.on_all_ranks("sequence_logprobs", self.runtime.put(sequences), self._plan(sequences, 1))
         return np.array([value for _, value in sorted(pair for part in found for pair in part.items())])
 
     def train_preference(self, pairs: list[PreferencePair], lr: float) -> dict[str, float]:
@@ -122,7 +123,7 @@ class LearnerGroup:
         c = self.config
         plan = plan_pairs(pairs, c.learner.ranks, c.learner.micro_batch_tokens, self.packing)
         settings = PreferenceSettings(c.dpo.beta, c.dpo.label_smoothing, c.dpo.sft_coef)
-        sums = _merge(self._all("train_preference", self.runtime.put(pairs), plan, settings, lr))
+        sums = _merge(self.on_all_ranks("train_preference", self.runtime.put(pairs), plan, settings, lr))
         self.version += 1
         share = {name: sums.total[name] / len(pairs) for name in sums.total if name.startswith("reward_")}
         return {
@@ -134,25 +135,32 @@ class LearnerGroup:
             **throughput_metrics(sums.total, sums.maximum["seconds"]),
         }
 
-    def weights(self) -> Pending:
-        """All parameters, packed; a pending value that goes to the rollout actors without passing the driver."""
-        self.doing = "gathering weights"
-        pending = [rank.call("weights") for rank in self.ranks]
-        self._wait(pending)
-        return pending[0]
+    def weights(self) -> LearnerWeights:
+        """The parameters as they are now, to be given to the rollout actors without passing the driver."""
+        return LearnerWeights(self)
+
+    def on_first_rank(self, method: str, *args: Any) -> Any:
+        """A call that rank 0 alone is to answer."""
+        self.doing = method.replace("_", " ")
+        return self._gather([self.ranks[0].call(method, *args)])[0]
+
+    def on_all_ranks(self, method: str, *args: Any) -> list[Any]:
+        """A call that every rank is to answer."""
+        self.doing = method.replace("_", " ")
+        return self._gather([rank.call(method, *args) for rank in self.ranks])
 
     def save(self, folder: Path) -> None:
         """Write every rank's part of a checkpoint under ``folder``, which all ranks must see."""
-        self._all("save", str(folder.absolute()))
+        self.on_all_ranks("save", str(folder.absolute()))
 
     def load(self, folder: Path, version: int) -> None:
         """Restore a checkpoint and the version of its weights."""
-        self._all("load", str(folder.absolute()))
+        self.on_all_ranks("load", str(folder.absolute()))
         self.version = version
 
     def export(self, folder: Path) -> None:
         """Write the model as an ordinary Hugging Face folder."""
-        self._all("export", str(folder.absolute()))
+        self.on_all_ranks("export", str(folder.absolute()))
 
     def gauges(self) -> dict[str, dict[str, float]]:
         """What the driver knows of each rank, by name; one that dies ends the run."""
@@ -169,10 +177,6 @@ class LearnerGroup:
         return plan_minibatches(
             sequences, optimizer_steps, c.ranks, c.micro_batch_tokens, aggregation, longest, self.packing
         )
-
-    def _all(self, method: str, *args: Any) -> list[Any]:
-        self.doing = method.replace("_", " ")
-        return self._gather([rank.call(method, *args) for rank in self.ranks])
 
     def _gather(self, pending: list[Pending]) -> list[Any]:
         self._wait(pending)

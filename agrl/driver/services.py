@@ -80,8 +80,8 @@ class Services:
         self.runtime.shutdown()
 
 
-def start_rollouts(config: Config, runtime: Runtime, run: RunFolder) -> RolloutPool:
-    """The rollout actors, loading their engines in the background."""
+def start_rollouts(config: Config, runtime: Runtime, run: RunFolder, lora_rank: int = 0) -> RolloutPool:
+    """The rollout actors, loading their engines in the background. ``lora_rank``: of the updates they are to serve."""
     c = config.rollout
     settings = EngineSettings(
         dtype=config.model.dtype,
@@ -92,6 +92,7 @@ def start_rollouts(config: Config, runtime: Runtime, run: RunFolder) -> RolloutP
         gpu_memory_utilization=c.gpu_memory_utilization,
         tensor_parallel=c.tensor_parallel,
         threads=c.threads,
+        lora_rank=lora_rank,
     )
     return RolloutPool(
         runtime,
@@ -102,6 +103,7 @@ def start_rollouts(config: Config, runtime: Runtime, run: RunFolder) -> RolloutP
         timeout_s=c.timeout_s,
         gpus=c.gpus_per_actor,
         log_dir=run.logs,
+        transport=config.sync.transport.value,
     )
 
 
@@ -111,7 +113,7 @@ def start_services(config: Config, run: RunFolder, pool: Sequence[Example]) -> S
     book = encoder.book
     runtime = start_runtime(config)
     learner = LearnerGroup(runtime, config, run.logs)
-    rollouts = start_rollouts(config, runtime, run)
+    rollouts = start_rollouts(config, runtime, run, config.model.lora_rank)
     rewards = start_rewards(config, runtime, run, book)
     replay = runtime.start(ReplayCore, "replay", list(pool), *replay_settings(config), log_file=run.logs / "replay.log")
     scorer = Scorer(book, config.task.order, config.reward.mode)

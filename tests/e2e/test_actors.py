@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import os
 import signal
 import time
@@ -19,13 +20,13 @@ from actors.runtime import Runtime
 from agrl.errors import DataError, ModelError, WeightSyncError
 from agrl.models.build import TinyShape, make_tiny_model
 from agrl.models.tokens import decode_response, load_tokenizer
-from agrl.models.weights import buckets
 from agrl.relevance.records import Example, Judgement, Order, Product, RewardMode
 from agrl.relevance.response import render_response
 from agrl.relevance.rulebook import load_rulebook
 from learner.export import as_published
 from tests.e2e.slow_worker import SlowWorker
 from tests.e2e.small_world import published_model
+from tests.given_weights import GivenWeights, corrupt
 
 TOLERANCE = 1e-4  # nats, fp32
 SETTINGS = EngineSettings(dtype="float32", kv_cache_gib=0.05, max_model_len=256, max_concurrent=64)
@@ -37,11 +38,13 @@ ORDER = Order.think_then_respond
 class ProbedEngine(RolloutEngine):
     """With a way to try new weights while requests are running."""
 
-    def load_during_generation(self, requests, *weights) -> str:
+    def load_during_generation(self, requests, *parcels) -> str:
         running = self.generate(requests, SamplingSettings(max_tokens=200))
         next(running)
         try:
-            self.load_weights(9, *weights)
+            for parcel in parcels:
+                self.take_weights("object_store", parcel)
+            self.finish_weights(9, len(parcels))
         except WeightSyncError as error:
             return str(error)
         finally:
@@ -92,10 +95,9 @@ def disturb(model, scale: float):
     return model
 
 
-def packed(runtime, model) -> list:
-    """The model's weights, pending, in several buckets."""
-    named = as_published(model, model.named_parameters())
-    return [runtime.put(bucket) for bucket in buckets(named, bucket_bytes=100_000)]
+def given(runtime, model, **how) -> GivenWeights:
+    """The model's weights as they are when they are read, in several buckets."""
+    return GivenWeights(runtime, lambda: as_published(model, model.named_parameters()), **how)
 
 
 def requests(count: int, n: int = 1, length: int = 70, seed: int = 0) -> list[GenerationRequest]:
@@ -133,7 +135,7 @@ def check_before_and_after_new_weights(runtime, pool: RolloutPool, folder: str, 
     old = disturb(AutoModelForCausalLM.from_pretrained(folder, dtype=torch.float32), 0.0)
     for step in (1, 2):
         disturb(model, 0.05)
-        pool.broadcast(version + step, *packed(runtime, model))
+        pool.broadcast(version + step, given(runtime, model))
         generations = generate(pool, asked, sampling)
         assert {g.version for g in generations} == {version + step}
         assert largest_gap(model, asked, generations, 1.3) < TOLERANCE
@@ -185,7 +187,7 @@ def test_more_prompt_tokens_than_one_batch_holds(tied_pool):
 
 def test_temperature_zero_takes_the_likeliest_token(runtime, models, tied_pool):
     model = AutoModelForCausalLM.from_pretrained(models[True], dtype=torch.float32)
-    tied_pool.broadcast(7, *packed(runtime, model))
+    tied_pool.broadcast(7, given(runtime, model))
     asked = requests(2)
     for generation in generate(tied_pool, asked, SamplingSettings(temperature=0.0, max_tokens=1)):
         prompt = next(r.prompt_ids for r in asked if r.request_id == generation.request_id)
@@ -209,15 +211,25 @@ def test_new_weights_of_published_folders(runtime, tmp_path, family):
         pool.close()
 
 
-def test_missing_weights_are_refused_by_name(runtime, models, tied_pool):
+def without_embedding(parcel):
+    kept = [i for i, entry in enumerate(parcel.entries) if "embed" not in entry.name]
+    entries, content = tuple(parcel.entries[i] for i in kept), [parcel.content[i] for i in kept]
+    return dataclasses.replace(parcel, entries=entries, content=content)
+
+
+def test_missing_and_damaged_weights_are_refused_by_name(runtime, models, tied_pool):
     model = AutoModelForCausalLM.from_pretrained(models[True], dtype=torch.float32)
-    with pytest.raises(WeightSyncError, match=r"weights of version 8: \d+ are missing"):
-        tied_pool.broadcast(8, *packed(runtime, model)[1:])
+    with pytest.raises(WeightSyncError, match=r"weights of version 8: 1 are missing, such as model.embed_tokens"):
+        tied_pool.broadcast(8, given(runtime, model, bucket_bytes=2**20, spoil=without_embedding))
+    name = "model.layers.1.self_attn.v_proj.weight"
+    with pytest.raises(WeightSyncError, match=rf"rollout-0: weight {name} arrived damaged on host \S+ \(\d"):
+        tied_pool.broadcast(9, given(runtime, model, spoil=corrupt(name)))
+    tied_pool.broadcast(10, given(runtime, model))  # and the next whole one is taken
 
 
 def test_a_rollout_actor_killed_while_it_generates_is_replaced_with_current_weights(runtime, models, tied_pool):
     model = disturb(AutoModelForCausalLM.from_pretrained(models[True], dtype=torch.float32), 0.07)
-    tied_pool.broadcast(20, *packed(runtime, model))
+    tied_pool.broadcast(20, given(runtime, model))
     pids = [info["pid"] for info in tied_pool.info()]
     asked, generations = requests(32), []
     for generation, actor in tied_pool.generate(asked, SamplingSettings(max_tokens=180)):
@@ -237,9 +249,10 @@ def test_untied_model_and_weights_while_requests_run(runtime, models, tmp_path):
         check_before_and_after_new_weights(runtime, pool, models[False], version=0)
         model = AutoModelForCausalLM.from_pretrained(models[False], dtype=torch.float32)
         service = pool._pool.services[0]
-        refusal = service.call("load_during_generation", requests(12), *packed(runtime, model)).result(60.0)
+        parcels = [parcel for (parcel,) in given(runtime, model).parcels("object_store", adapters=False)]
+        refusal = service.call("load_during_generation", requests(12), *parcels).result(60.0)
         assert "the prefix cache could not be reset" in refusal
-        pool.broadcast(30, *packed(runtime, model))  # what was running has been dropped
+        pool.broadcast(30, given(runtime, model))  # what was running has been dropped
         assert largest_gap(model, requests(2), generate(pool, requests(2), SamplingSettings(max_tokens=9)), 1.0) < 1e-4
     finally:
         pool.close()

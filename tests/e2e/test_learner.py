@@ -19,8 +19,9 @@ from agrl.driver.learners import LearnerGroup
 from agrl.errors import DivergenceError, LearnerError, WeightSyncError
 from agrl.models import logprobs
 from agrl.models.build import TinyShape, load_model, make_tiny_model
-from agrl.models.weights import unpack
 from agrl.relevance.records import Provenance
+from agrl.transport.object_store import ObjectStoreReceiver
+from agrl.transport.parcel import unpack
 from learner.rank import LearnerRank
 from tests.e2e.small_world import published_model
 
@@ -72,9 +73,17 @@ def trained(runtime, tmp_path, model_path, steps=2, **learner) -> tuple[dict, di
         notice = group.setup()
         for seed in range(steps):
             metrics = group.train_policy(sequences(seed=seed), lr=1e-3)
-        return dict(unpack(p) for p in group.weights().result()), metrics | {"notice": notice}
+        return sent_by(group), metrics | {"notice": notice}
     finally:
         group.close()
+
+
+def sent_by(group) -> dict:
+    """The weights as an engine on a CPU receives them."""
+    found, receiver = {}, ObjectStoreReceiver()
+    for parcels in group.weights().parcels("object_store", adapters=False):
+        found |= unpack([parcel.result() for parcel in parcels], receiver)
+    return {name: tensor.clone() for name, tensor in found.items()}
 
 
 class SmallChunks(LearnerRank):
@@ -174,10 +183,10 @@ def test_a_checkpoint_restores_model_and_optimizer(runtime, model_path, tmp_path
         checkpoint.mkdir()
         group.save(checkpoint)
         group.train_policy(sequences(seed=1), lr=1e-3)
-        expected = dict(unpack(p) for p in group.weights().result())
+        expected = sent_by(group)
         group.load(checkpoint, version=1)
         group.train_policy(sequences(seed=1), lr=1e-3)  # would differ had Adam's moments not come back
-        for name, tensor in (unpack(p) for p in group.weights().result()):
+        for name, tensor in sent_by(group).items():
             torch.testing.assert_close(tensor, expected[name], rtol=0, atol=1e-7)
         assert group.version == 2
         group.export(tmp_path / "exported")
@@ -195,7 +204,7 @@ def test_a_published_model_is_exported_as_it_is_broadcast(runtime, tmp_path, fam
     try:
         group.setup()
         group.train_sft(sequences(), lr=1e-2)
-        sent = dict(unpack(p) for p in group.weights().result())
+        sent = sent_by(group)
         group.export(tmp_path / "exported")
     finally:
         group.close()

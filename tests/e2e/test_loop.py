@@ -138,9 +138,9 @@ def test_an_actor_that_only_claims_the_new_version_is_caught_and_named(tmp_path,
         services.rollouts.broadcast(services.learner.version, services.learner.weights())
         second = _learn_something(services)
         assert second["sync/gap_max"] < 1e-4, "after a broadcast the log-probabilities must agree"
-        # the engine is told the version but given weights that it already has
-        stale = services.rollouts._weights
-        services.rollouts.broadcast(services.learner.version, *stale)
+        # the engine is told the version and keeps the weights that it has
+        services.rollouts._pool.services[0].call("__setattr__", "version", services.learner.version).result()
+        services.rollouts._sync.version = services.learner.version
         with pytest.raises(WeightSyncError, match="rollout actor 0 does not sample from weight version 2"):
             _learn_something(services)
     finally:

@@ -6,11 +6,14 @@ from collections.abc import Callable, Iterator
 from typing import Any
 
 import numpy as np
+import torch
 
 from actors.generation import Generation, GenerationRequest, Sampled, SamplingSettings
 from actors.inline_service import InlinePending, InlineService
 from actors.runtime import Runtime
 from actors.service import Pending, Service, ServiceDied
+from agrl.transport.named import make_receiver
+from agrl.transport.parcel import Parcel, unpack
 
 
 class FragileRuntime(Runtime):
@@ -36,8 +39,10 @@ class EchoEngine:
     """Stands for RolloutEngine: its samples are the prompt's ids. ``dies_after``: generations before it dies, once."""
 
     def __init__(self, model_path: str, settings: Any) -> None:
-        self.version, self.weights, self.served = 0, (), []
+        self.version, self.weights, self.served = 0, {}, []
         self.dies_after: int | None = None
+        self.dies_at_bucket: int | None = None
+        self.takes_adapters, self.meetings = False, []
         self.forgets_weights = False
 
     def generate(self, requests: list[GenerationRequest], sampling: SamplingSettings) -> Iterator[Generation]:
@@ -50,7 +55,20 @@ class EchoEngine:
             tokens = request.n * len(ids)
             yield Generation(request.request_id, [sample] * request.n, self.version, tokens, tokens - len(ids), 0.5)
 
-    def load_weights(self, version: int, *buckets: Any) -> int:
+    def info(self) -> dict[str, Any]:
+        return {"adapters": self.takes_adapters}
+
+    def open_transport(self, transport: str, meeting: Any) -> None:
+        self.meetings.append(meeting)
+
+    def take_weights(self, transport: str, *parcels: Parcel) -> None:
+        if parcels[0].number == 0:
+            self.version, self.weights = -1, {}
+        if parcels[0].number == self.dies_at_bucket:
+            raise ServiceDied("engine killed by the test")
+        self.weights |= dict(unpack(parcels, make_receiver(transport, torch.device("cpu"))))
+
+    def finish_weights(self, version: int, buckets: int) -> int:
         if not self.forgets_weights:
-            self.version, self.weights = version, buckets
+            self.version = version
         return self.version

@@ -7,6 +7,7 @@ from actors.generation import EngineSettings, GenerationRequest, SamplingSetting
 from actors.rollout_pool import RolloutPool
 from actors.runtime import Runtime
 from agrl.errors import ActorError, DataError, WeightSyncError
+from tests.given_weights import GivenWeights, corrupt, small
 from tests.unit.actors.fakes import EchoEngine, FragileRuntime
 
 SAMPLING = SamplingSettings()
@@ -54,12 +55,15 @@ def test_the_traffic_of_training_is_measured_from_call_to_call():
 def test_a_dead_actor_is_replaced_with_current_weights_and_only_its_unfinished_requests_are_sent_again():
     runtime = FragileRuntime(dying(lives=1, after=1))
     pool = make_pool(runtime)
-    pool.broadcast(3, runtime.put(["weights"]))
+    weights = GivenWeights(runtime, small(a=1.0, b=2.0), bucket_bytes=48)
+    pool.broadcast(3, weights)
     texts = [generation.samples[0].text for generation, _ in pool.generate(requests(6), SAMPLING)]
     assert sorted(texts) == [f"{i} v3" for i in range(6)]
     assert pool.metrics()["actors/rollout_restarts"] == 1.0
     assert pool._pool.services[1].ready().result().served == ["3", "5"]
-    assert pool._pool.services[1].ready().result().weights == (["weights"],)
+    healed = pool._pool.services[1].ready().result()
+    assert {name: float(tensor[0]) for name, tensor in healed.weights.items()} == {"a": 1.0, "b": 2.0}
+    assert weights.passes == 2  # the learner is asked again: nobody keeps a copy of the model
 
 
 def test_an_actor_that_dies_too_often_ends_the_run_by_name():
@@ -106,25 +110,48 @@ def test_an_actor_that_did_not_take_the_weights_is_named():
     def on_start(name, life, service):
         service.ready().result().forgets_weights = name == "rollout-1"
 
-    pool = make_pool(FragileRuntime(on_start))
-    with pytest.raises(WeightSyncError, match="rollout-1 has weights of version 0, the learner gave version 5"):
-        pool.broadcast(5)
+    runtime = FragileRuntime(on_start)
+    with pytest.raises(WeightSyncError, match="rollout-1 has weights of version -1, the learner gave version 5"):
+        make_pool(runtime).broadcast(5, GivenWeights(runtime, small(a=1.0)))
 
 
 def test_samples_of_an_old_version_are_refused():
-    pool = make_pool(FragileRuntime(), actors=1)
-    pool.broadcast(1)
+    runtime = FragileRuntime()
+    pool = make_pool(runtime, actors=1)
+    pool.broadcast(1, GivenWeights(runtime, small(a=1.0)))
     pool._pool.services[0].ready().result().version = 0
     with pytest.raises(WeightSyncError, match="version 0"):
         list(pool.generate(requests(1), SAMPLING))
 
 
-def test_an_actor_that_dies_in_a_broadcast_is_replaced_and_gets_the_weights():
-    pool = make_pool(FragileRuntime())
+def test_an_actor_that_is_dead_before_a_broadcast_is_replaced_and_gets_the_weights():
+    runtime = FragileRuntime()
+    pool = make_pool(runtime)
     pool._pool.services[0].kill()
-    pool.broadcast(2)
+    pool.broadcast(2, GivenWeights(runtime, small(a=1.0)))
     assert {generation.version for generation, _ in pool.generate(requests(4), SAMPLING)} == {2}
     assert pool.metrics()["actors/rollout_restarts"] == 1.0
+
+
+@pytest.mark.parametrize("bucket", [0, 1, 2])
+def test_an_actor_that_dies_in_a_broadcast_does_not_disturb_the_others(bucket):
+    def on_start(name, life, service):
+        if name == "rollout-1" and life == 0:
+            service.ready().result().dies_at_bucket = bucket
+
+    runtime = FragileRuntime(on_start)
+    pool, weights = make_pool(runtime, actors=3), GivenWeights(runtime, small(a=1.0, b=2.0, c=3.0), bucket_bytes=48)
+    pool.broadcast(4, weights)
+    for service in pool._pool.services:
+        assert service.ready().result().version == 4 and len(service.ready().result().weights) == 3
+    assert weights.passes == 2 and runtime.lives == {"rollout-0": 0, "rollout-1": 1, "rollout-2": 0}
+
+
+def test_a_damaged_weight_is_named_with_actor_and_host():
+    runtime = FragileRuntime()
+    weights = GivenWeights(runtime, small(a=1.0, b=2.0), spoil=corrupt("b"))
+    with pytest.raises(WeightSyncError, match=r"rollout-0: weight b arrived damaged on host \S+ \(127.0.0.1\)"):
+        make_pool(runtime).broadcast(1, weights)
 
 
 def test_a_closed_pool_ends_the_call_under_way_and_replaces_nobody():

@@ -1,0 +1,191 @@
+"""The learner's weights into every rollout engine: in buckets, by the chosen transport, and again for who was lost."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterator, Sequence
+from typing import Protocol
+
+from actors.pool import ServicePool
+from actors.service import Pending, Service, ServiceDied
+from agrl.errors import WeightSyncError
+from agrl.transport.collective import Meeting
+from agrl.transport.parcel import TransferFailed
+
+HEALING = "object_store"  # by which a single engine gets weights, whatever the others get them by
+AT_A_TIME = 2  # buckets that are on their way to an engine, or being gathered for it
+
+
+class WeightSource(Protocol):
+    """The learner's weights as they are now. They can be read until the next training call, as often as is needed."""
+
+    model_path: str  # the folder that the learner began with
+    served_beside: bool  # whether its low-rank updates may travel without the model; false where there are none
+
+    def address(self) -> str:
+        """A free "host:port" of learner rank 0."""
+        ...
+
+    def open(self, transport: str, meeting: Meeting) -> None:
+        """Join the group that the engines join. Raises TransferFailed."""
+        ...
+
+    def parcels(self, transport: str, adapters: bool) -> Iterator[list[Pending]]:
+        """Bucket after bucket, each a parcel of every learner rank that sends. The next is gathered when it is asked
+        for. ``adapters``: low-rank updates alone. Raises TransferFailed."""
+        ...
+
+
+class WeightSync:
+    """Brings weights to the engines of a pool, which were built from the model in ``model_path``.
+
+    ``workers``: of each engine. ``timeout_s``: for one transfer to all.
+    """
+
+    def __init__(self, pool: ServicePool, model_path: str, transport: str, workers: int, timeout_s: float) -> None:
+        self._pool, self._model_path, self._transport = pool, model_path, transport
+        self._workers, self._timeout_s = workers, timeout_s
+        self._group: list[Service] = []  # the engines that have met the learner
+        self._source: WeightSource | None = None  # of the last broadcast
+        self._adapters: bool | None = None  # whether low-rank updates travel alone; None: not yet decided
+        self.version = 0
+
+    def broadcast(self, version: int, source: WeightSource) -> None:
+        """Give every engine the weights of ``version``; engines that die meanwhile are replaced and get them too.
+
+        Raises WeightSyncError when one does not take them within the time limit, or has other weights in the end.
+        """
+        self.version, self._source = version, source
+        self._adapters = self._adapters is not False and self._served_beside(source)
+        everyone = range(len(self._pool))
+        missed = self._transfer(self._transport, everyone)
+        dead = {index: error for index, error in missed.items() if isinstance(error, ServiceDied)}
+        if missed and not dead:
+            raise next(iter(missed.values()))
+        for index, error in dead.items():
+            self.replace(index, error)
+        for index in missed.keys() - dead.keys():  # of a group that broke
+            if again := self._transfer(HEALING, [index]):
+                self.replace(index, again[index])
+
+    def replace(self, index: int, cause: Exception) -> None:
+        """A new engine in place of a lost one, with the present weights before it serves."""
+        while True:
+            self._pool.replace(index, cause)
+            if self._source is None:  # it has just loaded the model's folder, as the others did
+                return
+            missed = self._transfer(HEALING, [index])
+            if not missed:
+                return
+            cause = missed[index]
+
+    def check_version(self, index: int, version: int) -> None:
+        """Raise WeightSyncError when engine ``index`` has other weights than those of the last broadcast."""
+        if version != self.version:
+            raise WeightSyncError(
+                f"{self._pool.name(index)} has weights of version {version}, the learner gave version {self.version}",
+                hint="its samples are of another policy than the one in training; resume from the last checkpoint",
+            )
+
+    def _served_beside(self, source: WeightSource) -> bool:
+        """Whether low-rank updates travel alone: into engines that can, and have the model which they are updates of.
+
+        Once an engine has had merged weights it no longer has that model, so it stays with them.
+        """
+        if not source.served_beside or source.model_path != self._model_path:
+            return False
+        asked = [service.call("info") for service in self._pool.services]
+        return all(pending.result(self._timeout_s)["adapters"] for pending in asked)
+
+    def _transfer(self, transport: str, indices: Sequence[int]) -> dict[int, Exception]:
+        """Bring the present weights to some engines; returns why each that does not have them has not."""
+        transfer = Transfer(self._pool, indices, self._timeout_s)
+        try:
+            if transport == "collective":
+                self._meet(transfer)
+            parcels = self._source.parcels(transport, self._adapters)
+            transfer.carry(transport, parcels)
+        except TransferFailed as failure:
+            transfer.give_up(failure)
+        for index, version in transfer.finish(self.version).items():
+            self.check_version(index, version)
+        if transfer.missed:
+            self._group = []
+        return transfer.missed
+
+    def _meet(self, transfer: Transfer) -> None:
+        """A group of the learner and all engines, a new one where an engine has been replaced since the last."""
+        if self._group == self._pool.services:
+            return
+        self._group = []
+        meeting = Meeting(self._source.address(), 0, 1 + self._workers * len(self._pool), self._timeout_s)
+        first = {index: meeting.member(1 + self._workers * index) for index in range(len(self._pool))}
+        transfer.call("open_transport", lambda index: ("collective", first[index]))
+        self._source.open("collective", meeting)
+        transfer.settle()
+        if not transfer.missed:
+            self._group = list(self._pool.services)
+
+
+class Transfer:
+    """One transfer to some engines of a pool. ``missed``: the engines that were lost meanwhile, and by which error."""
+
+    def __init__(self, pool: ServicePool, indices: Sequence[int], timeout_s: float) -> None:
+        self._pool, self._left, self._timeout_s = pool, list(indices), timeout_s
+        self._deadline = time.monotonic() + timeout_s
+        self._under_way: list[dict[int, Pending]] = []  # of calls to all, the oldest first
+        self._buckets = 0
+        self.missed: dict[int, Exception] = {}
+
+    def call(self, method: str, arguments) -> None:
+        """Call all that are left. ``arguments``: index -> what it is called with."""
+        services = self._pool.services
+        self._under_way.append({index: services[index].call(method, *arguments(index)) for index in self._left})
+
+    def carry(self, transport: str, parcels: Iterator[list[Pending]]) -> None:
+        """Hand over bucket after bucket; while engines load one, the next is gathered."""
+        for parcel in parcels:
+            self._buckets += 1
+            self.call("take_weights", lambda _, parcel=parcel: (transport, *parcel))
+            if len(self._under_way) == AT_A_TIME:
+                self.settle()
+            if not self._left:
+                return
+
+    def finish(self, version: int) -> dict[int, int]:
+        """Close the transfer; returns the version that each engine then says it has."""
+        while self._under_way:
+            self.settle()
+        self.call("finish_weights", lambda _: (version, self._buckets))
+        return self.settle()
+
+    def give_up(self, failure: TransferFailed) -> None:
+        """The learner's end has failed: nobody has all weights. Those that are dead are found to be so."""
+        while self._under_way:
+            self.settle()
+        self.missed |= dict.fromkeys(self._left, failure)
+        self._left = []
+
+    def settle(self) -> dict[int, int]:
+        """Wait for the oldest call; index -> result. Raises WeightSyncError by name of the engine."""
+        found = {}
+        for index, pending in self._under_way.pop(0).items():
+            name = self._pool.name(index)
+            try:
+                found[index] = pending.result(max(self._deadline - time.monotonic(), 0.0))
+            except TimeoutError as error:
+                raise WeightSyncError(
+                    f"{name} did not take the weights within {self._timeout_s:g} s",
+                    hint="look at its log and the learner's; rollout.timeout_s is the limit",
+                ) from error
+            except (ServiceDied, TransferFailed) as error:
+                self._lose(index, error)
+            except WeightSyncError as error:
+                raise WeightSyncError(f"{name}: {error}", hint=error.hint) from error
+        return found
+
+    def _lose(self, index: int, error: Exception) -> None:
+        if index in self._left:
+            self._left.remove(index)
+        if not isinstance(self.missed.get(index), ServiceDied):
+            self.missed[index] = error

@@ -1,0 +1,44 @@
+"""The learner's weights as the rollout actors are given them: see ``actors.weight_sync.WeightSource``."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import TYPE_CHECKING
+
+from actors.service import Pending
+from agrl.transport.collective import Meeting
+from agrl.transport.named import FROM_EVERY_RANK
+from agrl.transport.parcel import TransferFailed
+
+if TYPE_CHECKING:
+    from agrl.driver.learners import LearnerGroup
+
+
+class LearnerWeights:
+    """Reads what the ranks have whenever it is read; parcels go from rank to actor and do not pass the driver."""
+
+    def __init__(self, learner: LearnerGroup) -> None:
+        self._learner = learner
+        self.model_path = learner.config.model.path
+
+    @property
+    def served_beside(self) -> bool:
+        return self._learner.config.model.lora_rank > 0 and self._learner.on_first_rank("served_beside")
+
+    def address(self) -> str:
+        return self._learner.on_first_rank("rendezvous")
+
+    def open(self, transport: str, meeting: Meeting) -> None:
+        if failure := self._learner.on_first_rank("open_transport", transport, meeting):
+            raise failure
+
+    def parcels(self, transport: str, adapters: bool) -> Iterator[list[Pending]]:
+        ranks = self._learner.ranks if transport in FROM_EVERY_RANK else self._learner.ranks[:1]
+        self._learner.on_all_ranks("begin_weights", transport, adapters)
+        while True:
+            found = self._learner.on_all_ranks("next_bucket")[0]
+            if isinstance(found, TransferFailed):
+                raise found
+            if not found:
+                return
+            yield [rank.call("parcel") for rank in ranks]
