@@ -44,7 +44,7 @@ class Prometheus:
     def __init__(self, hosts: Hosts, host: int) -> None:
         self.hosts, self.host = hosts, host
         folder = hosts.shared / "prometheus"
-        folder.mkdir()
+        folder.mkdir(exist_ok=True)
         settings = yaml.safe_load((DEPLOYED / "prometheus.yml").read_text())
         settings["global"] = {"scrape_interval": "1s", "evaluation_interval": "1s"}
         settings["rule_files"] = [str(DEPLOYED / name) for name in settings["rule_files"]]
