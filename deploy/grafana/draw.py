@@ -60,8 +60,9 @@ def draw(panel: Panel, axes, server: str, run: str, begin: float, end: float) ->
     if panel.unit in FORMATS:
         axes.yaxis.set_major_formatter(FORMATS[panel.unit])
     if axes.lines:
-        axes.legend(fontsize=5, frameon=False)
-        axes.set_ylim(bottom=min(0.0, axes.get_ylim()[0]))
+        axes.legend(fontsize=5, framealpha=0.6, edgecolor="none")
+        low, high = axes.get_ylim()
+        axes.set_ylim(min(0.0, low), 1.05 * high)
     axes.grid(alpha=0.25)
 
 
