@@ -49,10 +49,10 @@ class RolloutEngine:
         self._settings, self._model_path, self._calls = settings, model_path, 0
         self._tokenizer = load_tokenizer(model_path)
         self._broadcast: set[str] = set()  # the names in the last broadcast
-        self._sampled, self._told = 0, (0, time.monotonic())  # tokens so far; at the last ``gauges``, and when
         self._received, self._adapters_sent = set(), set()  # those in this one; in the last one of adapters
         self._buckets = 0  # that have come of this one
         self._adapter: Any = None  # vLLM's name of the adapters in use
+        self._sampled, self._told = 0, (0, time.monotonic())  # tokens so far; at the last ``gauges``, and when
         with files_of_the_model(model_path) as path:
             self._engine = _build(path, model_path, settings, on_cpu)
         gc.collect()
@@ -171,20 +171,6 @@ class RolloutEngine:
         self.version = version
         return version
 
-    def gauges(self) -> dict[str, float]:
-        """Samples being decoded and waiting, the share of the KV cache in use, the version of the weights (not while
-        they are replaced), and tokens of finished samples a second since this was last called. For another thread."""
-        scheduler = self._engine.engine_core.engine_core.scheduler  # in this process, see EngineSettings.environment
-        running, waiting = scheduler.get_request_counts()
-        (before, then), self._told = self._told, (self._sampled, time.monotonic())
-        found = {
-            "running": running,
-            "queue_length": waiting,
-            "kv_cache_share": scheduler.kv_cache_manager.usage,
-            "tokens_per_s": (self._told[0] - before) / max(self._told[1] - then, 1e-9),
-        }
-        return found | ({"weight_version": self.version} if self.version >= 0 else {})
-
     def _use_adapters(self, version: int) -> None:
         """vLLM takes adapters from a folder alone: one in memory, where this host has such."""
         from vllm.lora.request import LoRARequest
@@ -201,6 +187,20 @@ class RolloutEngine:
 
     def _workers(self, method: str, *args: Any) -> list[Any]:
         return self._engine.collective_rpc(on_worker, args=(method, *args))
+
+    def gauges(self) -> dict[str, float]:
+        """Samples being decoded and waiting, the share of the KV cache in use, the version of the weights (not while
+        they are replaced), and tokens of finished samples a second since this was last called. For another thread."""
+        scheduler = self._engine.engine_core.engine_core.scheduler  # in this process, see EngineSettings.environment
+        running, waiting = scheduler.get_request_counts()
+        (before, then), self._told = self._told, (self._sampled, time.monotonic())
+        found = {
+            "running": running,
+            "queue_length": waiting,
+            "kv_cache_share": scheduler.kv_cache_manager.usage,
+            "tokens_per_s": (self._told[0] - before) / max(self._told[1] - then, 1e-9),
+        }
+        return found | ({"weight_version": self.version} if self.version >= 0 else {})
 
     def info(self) -> dict[str, Any]:
         """What runs where: version, process id, vLLM's version, device and threads."""
