@@ -62,6 +62,7 @@ def test_a_dead_actor_is_replaced_with_current_weights_and_only_its_unfinished_r
     texts = [generation.samples[0].text for generation, _ in pool.generate(requests(6), SAMPLING)]
     assert sorted(texts) == [f"{i} v3" for i in range(6)]
     assert pool.metrics()["actors/rollout_restarts"] == 1.0
+    assert pool.gauges() == {"rollout-0": {"restarts": 0.0}, "rollout-1": {"restarts": 1.0}}
     assert pool._pool.services[1].ready().result().served == ["3", "5"]
     healed = pool._pool.services[1].ready().result()
     assert {name: float(tensor[0]) for name, tensor in healed.weights.items()} == {"a": 1.0, "b": 2.0}
