@@ -4,11 +4,10 @@ from __future__ import annotations
 
 import time
 from pathlib import Path
-from typing import Any
 
 from actors.runtime import Runtime
 from actors.service import Service, ServiceDied
-from agrl.errors import ActorError
+from agrl.errors import ActorError, AgrlError, ClusterError
 
 
 class ServicePool:
@@ -28,12 +27,13 @@ class ServicePool:
         restarts: int,
         timeout_s: float,
         log_dir: Path | None,
-        **placement: Any,
+        env: dict[str, str] | None = None,
     ) -> None:
         self.kind, self.timeout_s = kind, timeout_s
-        self._runtime, self._cls, self._args, self._placement = runtime, cls, args, placement
+        self._runtime, self._cls, self._args, self._env = runtime, cls, args, env
         self._restarts, self._log_dir, self._closed = restarts, log_dir, False
         self.deaths, self.replaced = [0] * size, [0] * size
+        self._cpu_share = runtime.most_on_a_host([self.name(index) for index in range(size)])
         self.services = [self._start(index) for index in range(size)]
 
     def __len__(self) -> int:
@@ -81,15 +81,24 @@ class ServicePool:
 
     def _start(self, index: int) -> Service:
         log_file = self._log_dir / f"{self.name(index)}.log" if self._log_dir else None
-        return self._runtime.start(self._cls, self.name(index), *self._args, log_file=log_file, **self._placement)
+        about = {"env": self._env, "cpu_share": self._cpu_share, "log_file": log_file}
+        return self._runtime.start(self._cls, self.name(index), *self._args, **about)
 
     def _wait_built(self, index: int, seconds: float) -> None:
         service = self.services[index]
         try:
             service.ready().result(max(seconds, 0.0))
         except TimeoutError as error:
-            raise ActorError(
-                f"{self.name(index)} was not ready within {self.timeout_s:g} s",
-                hint=f"its log is {service.log_file}; Ray may have no free place for it (`agrl doctor`), or "
-                f"{self.kind}.timeout_s is too short",
-            ) from error
+            raise self._not_ready(service) from error
+
+    def _not_ready(self, service: Service) -> AgrlError:
+        host = service.host()
+        if host is None:
+            return ClusterError(
+                f"{service.name} found no place within {self.timeout_s:g} s: no host has room for it any more",
+                hint="a host may have left the cluster, or another job holds its room: `ray status` says more",
+            )
+        return ActorError(
+            f"{service.name} on {host} was not ready within {self.timeout_s:g} s",
+            hint=f"its log is {service.log_file}; {self.kind}.timeout_s may be too short",
+        )

@@ -68,7 +68,6 @@ class RewardPool:
             restarts=restarts,
             timeout_s=START_LIMIT_S,
             log_dir=log_dir,
-            cpus=1,
         )
         self._queues = [_Queue() for _ in range(actors)]
         self._timeout_s = timeout_s

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import dataclasses
 from collections import Counter
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
@@ -16,7 +15,6 @@ from actors.runtime import Runtime, wait_any
 from actors.service import ServiceDied, Stream
 from actors.weight_sync import WeightSource, WeightSync
 from agrl.errors import AgrlError
-from agrl.machine import usable_cpus
 
 
 @dataclass
@@ -50,8 +48,8 @@ class RolloutPool:
     """``actors`` engines of one model. They load in the background; ``ready`` waits for them.
 
     An actor that dies, hangs for ``timeout_s`` seconds or breaks is replaced up to ``restarts`` times: the new one gets
-    the current weights and the requests that the old one left unfinished. ``gpus``: of each actor. ``transport``: of
-    new weights, see ``agrl.transport``.
+    the current weights and the requests that the old one left unfinished. ``transport``: of new weights, see
+    ``agrl.transport``.
     """
 
     def __init__(
@@ -63,13 +61,10 @@ class RolloutPool:
         actors: int = 1,
         restarts: int = 3,
         timeout_s: float = 1800.0,
-        gpus: float = 0.0,
         log_dir: Path | None = None,
         transport: str = "object_store",
         engine: type = RolloutEngine,
     ) -> None:
-        if not settings.threads and runtime.mode != "cluster":  # actors of one machine share its CPUs
-            settings = dataclasses.replace(settings, threads=max(1, usable_cpus() // actors))
         self._pool = ServicePool(
             runtime,
             "rollout",
@@ -79,8 +74,6 @@ class RolloutPool:
             restarts=restarts,
             timeout_s=timeout_s,
             log_dir=log_dir,
-            gpus=gpus,
-            cpus=settings.threads or 1,
             env=settings.environment(),
         )
         self._timeout_s, self._inline = timeout_s, runtime.mode == "inline"

@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from agrl.errors import ActorError
+from agrl.network import Host
 
 
 class ServiceDied(ActorError):
@@ -58,6 +59,10 @@ class Service(ABC):
     @abstractmethod
     def ready(self) -> Pending:
         """Done once the object is built; raises what its constructor raised."""
+
+    def host(self) -> Host | None:
+        """Where it runs, or ran; None while it waits for a place."""
+        return None
 
     @abstractmethod
     def kill(self) -> None:

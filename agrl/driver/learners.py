@@ -15,7 +15,6 @@ from agrl.algorithms.preference import PreferenceSettings
 from agrl.config.schema import Config, KLIn
 from agrl.driver.learner_weights import LearnerWeights
 from agrl.errors import LearnerError
-from agrl.machine import usable_cpus
 from learner.rank import LearnerRank, RankSettings, StepSums
 from learner.sync_check import sync_metrics
 from learner.throughput import throughput_metrics
@@ -30,20 +29,20 @@ class LearnerGroup:
         self.runtime, self.config = runtime, config
         self.version, self.doing = 0, "start-up"
         c, ranks = config.learner, config.learner.ranks
-        settings = self._settings(config)
+        settings, names = self._settings(config), [f"learner-{rank}" for rank in range(ranks)]
+        env = {"OMP_NUM_THREADS": str(c.threads)} if c.threads else {}
         self.ranks: list[Service] = [
             runtime.start(
                 LearnerRank,
-                f"learner-{rank}",
+                name,
                 settings,
                 rank,
                 ranks,
-                gpus=c.gpus_per_rank,
-                cpus=1,
-                env={} if c.gpus_per_rank else CPU_ENVIRONMENT | {"OMP_NUM_THREADS": str(settings.threads or 1)},
-                log_file=log_dir / f"learner-{rank}.log",
+                env=env if c.gpus_per_rank else env | CPU_ENVIRONMENT,
+                cpu_share=runtime.most_on_a_host(names),
+                log_file=log_dir / f"{name}.log",
             )
-            for rank in range(ranks)
+            for rank, name in enumerate(names)
         ]
 
     def setup(self) -> str:
@@ -64,8 +63,6 @@ class LearnerGroup:
 
     def _settings(self, config: Config) -> RankSettings:
         c = config.learner
-        # Ray gives a process one OpenMP thread unless told otherwise; ranks on one machine share its CPUs
-        shared = 0 if self.runtime.mode == "cluster" else max(1, usable_cpus() // c.ranks)
         return RankSettings(
             model_path=config.model.path,
             dtype=config.model.dtype,
@@ -77,7 +74,7 @@ class LearnerGroup:
             lora_rank=config.model.lora_rank,
             lora_alpha=config.model.lora_alpha,
             seed=config.trainer.seed,
-            threads=c.threads or shared,
+            threads=c.threads,
             timeout_s=c.timeout_s,
             reference=c.kl_coef > 0,
             packing=c.packing.value,

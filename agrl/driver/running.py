@@ -7,16 +7,17 @@ import time
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from typing import Any
 
-from agrl.config.schema import Config
+from agrl.config.schema import Config, RayMode
 from agrl.data.files import read_examples
 from agrl.data.leaks import shared_queries
 from agrl.disk import write_whole
 from agrl.driver.checkpoint import restore, save_checkpoint
 from agrl.driver.clock import Clock
 from agrl.driver.evaluate import evaluate_sets, evaluation_sets
+from agrl.driver.placement import host_lines
 from agrl.driver.plan import check_pool, describe
 from agrl.driver.prompts import PromptEncoder
 from agrl.driver.run_folder import Checkpoint, RunFolder
@@ -85,6 +86,7 @@ class Run:
             "version": self.s.learner.version,
             "wall_s": self.wall_s,
             "phases": dict(self.phases) | self.clock.seconds,
+            "placement": {actor: asdict(host) for actor, host in self.s.runtime.hosts().items()},
         }
         write_whole(self.folder.path / "summary.json", json.dumps(summary, indent=2) + "\n")
         with phase(self.console, "Writing the report"):
@@ -122,6 +124,9 @@ def running_services(config: Config, folder: RunFolder, pool: Sequence[Example],
             notice = services.ready()
         if notice:
             console.print(notice)
+        if config.ray.mode == RayMode.cluster:
+            for line in host_lines(services.runtime.hosts()):
+                console.print(line, soft_wrap=True)
         yield services
     finally:
         if services is not None:

@@ -165,8 +165,8 @@ def test_a_closed_pool_ends_the_call_under_way_and_replaces_nobody():
     assert set(runtime.lives.values()) == {0}
 
 
-def test_engines_of_one_machine_share_its_cpus(monkeypatch):
-    monkeypatch.setattr("actors.rollout_pool.usable_cpus", lambda: 8)
+def test_engines_of_one_machine_share_its_cpus_unless_the_configuration_says_how_many_threads():
     pool = make_pool(FragileRuntime(), actors=3)
-    assert pool._pool._args[1].threads == 2
-    assert pool._pool._placement["env"]["OMP_NUM_THREADS"] == "2"
+    assert pool._pool._cpu_share == 3
+    assert "OMP_NUM_THREADS" not in EngineSettings().environment()
+    assert EngineSettings(threads=2).environment()["OMP_NUM_THREADS"] == "2"
