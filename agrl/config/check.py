@@ -239,35 +239,17 @@ def _check_transport(config: Config) -> None:
             f"{learner.gpus_per_rank:g}, rollout.gpus_per_actor={rollout.gpus_per_actor:g}; use "
             "sync.transport=object_store"
         )
-    if transport == Transport.collective and 0 < rollout.gpus_per_actor < 1:
+    colocated = config.ray.placement == Placement.colocated
+    if transport == Transport.collective and colocated and rollout.gpus_per_actor:
         raise ConfigError(
-            f"sync.transport=collective with rollout.gpus_per_actor={rollout.gpus_per_actor:g}: NCCL takes no two "
-            "members on one GPU; use sync.transport=ipc or object_store"
+            "sync.transport=collective contradicts ray.placement=colocated: NCCL takes no two members on one GPU; use "
+            "sync.transport=ipc or object_store"
         )
-    if transport == Transport.ipc:
-        _check_ipc(config)
-
-
-def _check_ipc(config: Config) -> None:
-    learner, rollout = config.learner, config.rollout
-    for key, share in (
-        ("learner.gpus_per_rank", learner.gpus_per_rank),
-        ("rollout.gpus_per_actor", rollout.gpus_per_actor),
-    ):
-        if not 0 < share < 1:
-            raise ConfigError(
-                f"sync.transport=ipc passes weights within a GPU that a learner rank and an engine share, and {key}="
-                f"{share:g} is no share of one; set it between 0 and 1, or use collective or object_store"
-            )
-    if rollout.tensor_parallel > 1:
+    if transport == Transport.ipc and not (colocated and rollout.gpus_per_actor):
         raise ConfigError(
-            f"sync.transport=ipc contradicts rollout.tensor_parallel={rollout.tensor_parallel}: an engine that has a "
-            "share of one GPU has no other; use sync.transport=object_store"
-        )
-    if learner.ranks < rollout.actors:
-        raise ConfigError(
-            f"sync.transport=ipc needs a learner rank beside every engine: learner.ranks={learner.ranks}, "
-            f"rollout.actors={rollout.actors}"
+            "sync.transport=ipc passes weights within a GPU that a learner rank and an engine share: set "
+            "ray.placement=colocated, learner.gpus_per_rank=1 and rollout.gpus_per_actor=1, or use "
+            "sync.transport=object_store"
         )
 
 

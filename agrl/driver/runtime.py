@@ -17,12 +17,18 @@ def start_runtime(config: Config, run: Path, services: Collection[str] = SERVICE
     Raises ActorError when Ray cannot be had; ClusterError when the cluster cannot be joined or has no room, or one of
     its hosts lacks something.
     """
-    runtime = Runtime(config.ray.mode.value, config.ray.address, config.ray.cpus, config.ray.namespace)
+    c = config.ray
+    runtime = Runtime(c.mode.value, c.address, c.cpus, c.namespace, run_label(run))
     try:
         runtime.reserve(placement_groups(config, services))
-        if config.ray.mode == RayMode.cluster:
+        if c.mode == RayMode.cluster:
             check_hosts(config, runtime, run)
     except BaseException:
         runtime.shutdown()
         raise
     return runtime
+
+
+def run_label(folder: str | Path) -> str:
+    """What a run is called in metrics: the whole path of its folder, which no other run of a cluster has."""
+    return str(Path(folder).absolute())
