@@ -46,12 +46,13 @@ def test_the_traffic_of_training_is_measured_from_call_to_call():
     list(pool.generate(requests(5), SAMPLING))
     assert pool.metrics() == {
         "actors/rollout_restarts": 0.0,
+        "actors/rollout_absent": 0.0,
         "rollout/engine_seconds": 1.5,  # of actor 0, which has three of the five
         "rollout/tokens_per_s": 20 / 1.5,
         "rollout/prefix_cache_hits": 0.5,
     }
     list(pool.generate(requests(5), SamplingSettings(temperature=0.0, logprobs=False)))  # an evaluation
-    assert pool.metrics() == {"actors/rollout_restarts": 0.0}
+    assert pool.metrics() == {"actors/rollout_restarts": 0.0, "actors/rollout_absent": 0.0}
 
 
 def test_a_dead_actor_is_replaced_with_current_weights_and_only_its_unfinished_requests_are_sent_again():
