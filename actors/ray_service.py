@@ -9,6 +9,8 @@ import os
 import re
 import sys
 import tempfile
+import threading
+import traceback
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -29,6 +31,7 @@ from agrl.machine import usable_cpus
 from agrl.network import Host, join_network, this_host
 
 LOG_TAIL_LINES = 12
+ASIDE = "aside"  # the thread that answers while the main one works
 TERMINAL_COLOUR = re.compile(r"\x1b\[\d*m")
 
 
@@ -150,7 +153,7 @@ class RayService(Service):
         shell = type(cls.__name__, (_Shell,), {"__module__": __name__})  # the dashboard shows the wrapped class's name
         options = {"max_restarts": 0, "max_task_retries": 0, **place}  # the pools replace the dead themselves
         prepare = name, env, cpu_share, str(log_file) if log_file else None, run
-        self._actor = ray.remote(shell).options(**options).remote(*prepare)
+        self._actor = ray.remote(concurrency_groups={ASIDE: 1})(shell).options(**options).remote(*prepare)
         self._who.actor_id = self._actor._actor_id.hex()
         self._built = self._actor.build.remote(cloudpickle.dumps((cls, args, kwargs)))
 
@@ -166,6 +169,9 @@ class RayService(Service):
 
     def host(self) -> Host | None:
         return self._who.host()
+
+    def where(self) -> Pending:
+        return RayPending(self._actor.where.remote(), self._who)
 
     def kill(self) -> None:
         ray.kill(self._actor, no_restart=True)
@@ -274,6 +280,11 @@ class _Shell:
         except BaseException as failure:
             self._failure = failure
             raise
+
+    @ray.method(concurrency_group=ASIDE)
+    def where(self) -> list[str]:
+        stack = traceback.extract_stack(sys._current_frames()[threading.main_thread().ident])
+        return [f"{frame.filename}:{frame.name}" for frame in reversed(stack)]
 
     def call(self, method: str, *args: Any, **kwargs: Any) -> Any:
         if self._failure is not None:

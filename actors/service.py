@@ -65,5 +65,12 @@ class Service(ABC):
         return None
 
     @abstractmethod
+    def where(self) -> Pending:
+        """What the process is in now: "file:function" of the Python calls under way, innermost first.
+
+        Answered beside a call that takes long, unless the process is stopped or out of reach.
+        """
+
+    @abstractmethod
     def kill(self) -> None:
         """End the process at once; what is pending raises ServiceDied."""

@@ -46,12 +46,13 @@ def test_the_traffic_of_training_is_measured_from_call_to_call():
     list(pool.generate(requests(5), SAMPLING))
     assert pool.metrics() == {
         "actors/rollout_restarts": 0.0,
+        "actors/rollout_absent": 0.0,
         "rollout/engine_seconds": 1.5,  # of actor 0, which has three of the five
         "rollout/tokens_per_s": 20 / 1.5,
         "rollout/prefix_cache_hits": 0.5,
     }
     list(pool.generate(requests(5), SamplingSettings(temperature=0.0, logprobs=False)))  # an evaluation
-    assert pool.metrics() == {"actors/rollout_restarts": 0.0}
+    assert pool.metrics() == {"actors/rollout_restarts": 0.0, "actors/rollout_absent": 0.0}
 
 
 def test_a_dead_actor_is_replaced_with_current_weights_and_only_its_unfinished_requests_are_sent_again():
@@ -62,6 +63,7 @@ def test_a_dead_actor_is_replaced_with_current_weights_and_only_its_unfinished_r
     texts = [generation.samples[0].text for generation, _ in pool.generate(requests(6), SAMPLING)]
     assert sorted(texts) == [f"{i} v3" for i in range(6)]
     assert pool.metrics()["actors/rollout_restarts"] == 1.0
+    assert pool.gauges() == {"rollout-0": {"restarts": 0.0}, "rollout-1": {"restarts": 1.0}}
     assert pool._pool.services[1].ready().result().served == ["3", "5"]
     healed = pool._pool.services[1].ready().result()
     assert {name: float(tensor[0]) for name, tensor in healed.weights.items()} == {"a": 1.0, "b": 2.0}
