@@ -64,12 +64,10 @@ class WeightSync:
         if missed and not dead:
             raise next(iter(missed.values()))
         for index, error in dead.items():
-            with suppress(NoPlace):
-                self.replace(index, error)
-        for index in missed.keys() - dead.keys():  # of a group that broke
-            if again := self._transfer(HEALING, [index]):
-                with suppress(NoPlace):
-                    self.replace(index, again[index])
+            self.replace(index, error)
+        others = sorted(missed.keys() - dead.keys())  # of a group that broke
+        for index, error in (self._transfer(HEALING, others) if others else {}).items():
+            self.replace(index, error)
 
     def replace(self, index: int, cause: Exception) -> None:
         """A new engine in place of a lost one, with the present weights before it serves. Raises NoPlace."""
