@@ -63,11 +63,11 @@ class WeightSync:
         dead = {index: error for index, error in missed.items() if isinstance(error, ServiceDied)}
         if missed and not dead:
             raise next(iter(missed.values()))
-        for index, error in dead.items():
-            self.replace(index, error)
         others = sorted(missed.keys() - dead.keys())  # of a group that broke
-        for index, error in (self._transfer(HEALING, others) if others else {}).items():
-            self.replace(index, error)
+        again = self._transfer(HEALING, others) if others else {}
+        for index, error in (dead | again).items():
+            with suppress(NoPlace):  # the run goes on without it
+                self.replace(index, error)
 
     def replace(self, index: int, cause: Exception) -> None:
         """A new engine in place of a lost one, with the present weights before it serves. Raises NoPlace."""
