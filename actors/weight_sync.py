@@ -63,13 +63,11 @@ class WeightSync:
         dead = {index: error for index, error in missed.items() if isinstance(error, ServiceDied)}
         if missed and not dead:
             raise next(iter(missed.values()))
-        for index, error in dead.items():
-            with suppress(NoPlace):
+        others = sorted(missed.keys() - dead.keys())  # of a group that broke
+        again = self._transfer(HEALING, others) if others else {}
+        for index, error in (dead | again).items():
+            with suppress(NoPlace):  # the run goes on without it
                 self.replace(index, error)
-        for index in missed.keys() - dead.keys():  # of a group that broke
-            if again := self._transfer(HEALING, [index]):
-                with suppress(NoPlace):
-                    self.replace(index, again[index])
 
     def replace(self, index: int, cause: Exception) -> None:
         """A new engine in place of a lost one, with the present weights before it serves. Raises NoPlace."""

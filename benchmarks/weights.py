@@ -27,7 +27,7 @@ from typing import Any
 
 import torch
 
-sys.path.insert(0, str(Path(__file__).parents[1]))
+sys.path[0] = str(Path(__file__).parents[1])  # not this folder, whose learner.py would hide the package learner
 
 from actors.placement import Bundle, Group, Seat
 from actors.pool import ServicePool

@@ -141,11 +141,8 @@ def test_a_group_of_its_own_broadcasts_from_sharded_ranks_and_heals(start):
     assert [info["version"] for info in pool.info()] == [4, 4]
 
 
-@pytest.mark.parametrize("zero_stage", [3])
-def test_of_low_rank_updates_the_adapters_alone_travel_and_are_merged_nowhere(start, zero_stage):
-    learner, pool = start(
-        "model.lora_rank=3", "learner.ranks=2", f"learner.zero_stage={zero_stage}", "rollout.actors=1"
-    )
+def test_of_low_rank_updates_the_adapters_alone_travel_and_are_merged_nowhere(start):
+    learner, pool = start("model.lora_rank=3", "learner.ranks=2", "learner.zero_stage=3", "rollout.actors=1")
     pool.broadcast(learner.version, learner.weights())
     first = largest_gap(learner, pool)
     for _ in range(2):
@@ -155,7 +152,5 @@ def test_of_low_rank_updates_the_adapters_alone_travel_and_are_merged_nowhere(st
     assert first < GAP and {name.split(".lora_")[1] for name in sent(learner)} == {"A.weight", "B.weight"}
     # seven linear layers a block, of 64 x 64 to 128 x 64 numbers
     assert sum(sent(learner).values()) == 2 * 3 * 4 * (64 + 64 + 2 * (64 + 32) + 64 + 64 + 3 * (64 + 128))
-    pool._pool.services[0].kill()
-    assert largest_gap(learner, pool) < GAP  # a healed engine serves the present adapters too
     learn(learner)
     assert largest_gap(learner, pool) > 10 * GAP  # and what was not broadcast would show
