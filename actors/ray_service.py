@@ -168,6 +168,9 @@ class RayService(Service):
     def host(self) -> Host | None:
         return self._who.host()
 
+    def who(self) -> str:
+        return str(self._who)
+
     def where(self) -> Pending:
         return RayPending(self._actor.where.remote(), self._who)
 
