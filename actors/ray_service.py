@@ -52,6 +52,8 @@ def start_ray(cluster: str | None, cpus: int, namespace: str) -> bool:
             else:
                 # by default Ray puts its workers behind every other process of the user
                 os.environ.setdefault("RAY_worker_niceness", "0")
+                # by default what is no longer needed is kept for a second: weights would always go to cold memory
+                os.environ.setdefault("RAY_free_objects_period_milliseconds", "0")
                 # one CPU when they are not counted: Ray starts as many idle processes as it has CPUs
                 ray.init(address="local", num_cpus=cpus or 1, include_dashboard=False, **quiet)
     except ClusterError:

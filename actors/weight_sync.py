@@ -14,6 +14,7 @@ from agrl.transport.collective import Meeting
 from agrl.transport.parcel import TransferFailed
 
 HEALING = "object_store"  # by which a single engine gets weights, whatever the others get them by
+GROUP_SHARE = 0.5  # of the time limit: a group gives up, and says why, before those who wait for its members do
 AT_A_TIME = 2  # buckets that are on their way to an engine, or being gathered for it
 
 
@@ -121,13 +122,21 @@ class WeightSync:
         if self._group == [self._pool.services[index] for index in present]:
             return
         self._group = []
-        meeting = Meeting(self._source.address(), 0, 1 + self._workers * len(present), self._timeout_s)
-        first = {index: meeting.member(1 + self._workers * i) for i, index in enumerate(present)}
-        transfer.call("open_transport", lambda index: ("collective", first[index]))
+        world = 1 + self._workers * len(present)
+        meeting = Meeting(self._source.address(), 0, world, self._timeout_s * GROUP_SHARE)
+        along = {index: 1 + self._workers * place for place, index in enumerate(self._along(meeting, present))}
+        transfer.call("open_transport", lambda index: ("collective", meeting.member(along[index])))
         self._source.open("collective", meeting)
         transfer.settle()
         if not transfer.missed:
             self._group = [self._pool.services[index] for index in present]
+
+    def _along(self, meeting: Meeting, present: Sequence[int]) -> list[int]:
+        """The engines in an order in which a chain from the learner leaves each host once."""
+        asked = {index: self._pool.services[index].call("info") for index in present}
+        hosts = {index: pending.result(self._timeout_s)["host"] for index, pending in asked.items()}
+        learner = meeting.address.rpartition(":")[0]
+        return sorted(present, key=lambda index: (hosts[index] != learner, hosts[index], index))
 
 
 class Transfer:

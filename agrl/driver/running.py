@@ -20,7 +20,7 @@ from agrl.driver.evaluate import evaluate_sets, evaluation_sets
 from agrl.driver.placement import host_lines
 from agrl.driver.plan import check_pool, describe
 from agrl.driver.prompts import PromptEncoder
-from agrl.driver.recording import open_recorder
+from agrl.driver.recording import open_recorder, where_watched
 from agrl.driver.run_folder import Checkpoint, RunFolder
 from agrl.driver.services import Services, start_services
 from agrl.driver.stall import needs_answers, refuse_unparsed
@@ -148,6 +148,8 @@ def running(config: Config, folder: RunFolder, command: str, console, resume: bo
     folder.start(config, load_rulebook(config.task.rulebook), command, resume)
     for line in describe(config, pool_size=len(data.pool), too_long=data.too_long):
         console.print(line)
+    if where := where_watched(config):
+        console.print(where, markup=False, soft_wrap=True)
     for leak in shared_queries({"data.train": data.pool}, data.sets):
         console.print(f"Note: {leak}", soft_wrap=True)
     began = time.perf_counter()

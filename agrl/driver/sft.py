@@ -21,7 +21,7 @@ from agrl.driver.claim import claimed
 from agrl.driver.learners import LearnerGroup
 from agrl.driver.placement import host_lines
 from agrl.driver.prompts import PromptEncoder
-from agrl.driver.recording import open_recorder
+from agrl.driver.recording import open_recorder, where_watched
 from agrl.driver.run_folder import Checkpoint, RunFolder
 from agrl.driver.runtime import start_runtime
 from agrl.errors import ConfigError, DataError
@@ -47,6 +47,8 @@ def supervised(config: Config, console, resume: bool = False) -> RunFolder:
         folder.start(config, encoder.book, "sft", resume)
         c = config.sft
         epochs = c.steps * c.batch_size / len(references.sequences)
+        if where := where_watched(config):
+            console.print(where, markup=False, soft_wrap=True)
         console.print(f"SFT: {references}, {c.steps} steps of {c.batch_size} = {epochs:.1f} epochs")
         with running_learner(config, folder, console) as learner:
             imitate(config, learner, references.sequences, folder, console, checkpoint)

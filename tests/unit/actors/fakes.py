@@ -42,7 +42,7 @@ class EchoEngine:
         self.version, self.weights, self.served = 0, {}, []
         self.dies_after: int | None = None
         self.dies_at_bucket: int | None = None
-        self.takes_adapters, self.meetings = False, []
+        self.takes_adapters, self.meetings, self.host = False, [], "host"
         self.forgets_weights = False
 
     def generate(self, requests: list[GenerationRequest], sampling: SamplingSettings) -> Iterator[Generation]:
@@ -56,7 +56,7 @@ class EchoEngine:
             yield Generation(request.request_id, [sample] * request.n, self.version, tokens, tokens - len(ids), 0.5)
 
     def info(self) -> dict[str, Any]:
-        return {"adapters": self.takes_adapters}
+        return {"adapters": self.takes_adapters, "host": self.host}
 
     def open_transport(self, transport: str, meeting: Any) -> None:
         self.meetings.append(meeting)
