@@ -70,11 +70,6 @@ class World:
         row = self.after_step(job, folder, 1)
         time.sleep(row["time/sample"] + row["time/rollout"] + row["time/score"] + 0.4 * row["time/learn"])
 
-    def sits(self) -> dict[str, list[str]]:
-        """Which hosts have which classes of actors now."""
-        kinds, hosts = ("LearnerRank", "RolloutEngine"), range(len(CPUS))
-        return {kind: [f"h{h}" for h in hosts if self.cluster.has(h, kind)] for kind in kinds}
-
     def rollout_alone(self) -> int:
         """A host with an engine and no learner rank, which is not the head."""
         others, has = (h for h in range(len(CPUS)) if h != HEAD), self.cluster.has
