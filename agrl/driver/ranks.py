@@ -17,7 +17,7 @@ from agrl.errors import AgrlError, LearnerError
 LOOK_S = 5.0  # for a rank to say where it is
 LAST_WORDS_S = 30.0  # from a broken collective to Ray's word on who has died
 COLLECTIVE = re.compile(r"gloo|nccl|connection (reset|closed)", re.IGNORECASE)  # in the message of a broken one
-IN_COLLECTIVE = re.compile(r"/(?:torch/distributed|deepspeed/comm)/.*:(\w+)$")  # a line of ``Service.where``
+IN_COLLECTIVE = re.compile(r"/(?:torch/distributed|deepspeed/comm)/.*:(?!wrapper)(\w+)$")  # a line of ``Service.where``
 
 
 def wait_for_ranks(calls: Mapping[Pending, Service], limit_s: float, doing: str) -> None:
