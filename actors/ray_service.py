@@ -170,6 +170,9 @@ class RayService(Service):
     def host(self) -> Host | None:
         return self._who.host()
 
+    def who(self) -> str:
+        return str(self._who)
+
     def where(self) -> Pending:
         return RayPending(self._actor.where.remote(), self._who)
 
@@ -255,6 +258,7 @@ class _Shell:
         self._name = name
         self._target: Any = None
         self._failure: BaseException | None = None
+        self._thread = 0  # in which Ray runs the calls: not the main one, since there is a concurrency group
         join_network(ray.util.get_node_ip_address())
         # Ray has set it to the CPUs that were asked for
         os.environ["OMP_NUM_THREADS"] = str(max(1, usable_cpus() // cpu_share))
@@ -283,10 +287,12 @@ class _Shell:
 
     @ray.method(concurrency_group=ASIDE)
     def where(self) -> list[str]:
-        stack = traceback.extract_stack(sys._current_frames()[threading.main_thread().ident])
+        frame = sys._current_frames().get(self._thread)
+        stack = traceback.extract_stack(frame) if frame else []
         return [f"{frame.filename}:{frame.name}" for frame in reversed(stack)]
 
     def call(self, method: str, *args: Any, **kwargs: Any) -> Any:
+        self._thread = threading.get_ident()
         if self._failure is not None:
             raise self._failure
         with self._metrics.busy():

@@ -105,7 +105,9 @@ class RolloutPool:
                 index = streams[stream]
                 try:
                     if not ready:
-                        raise TimeoutError(f"{self._pool.name(index)} gave no result for {self._timeout_s:g} s")
+                        raise TimeoutError(
+                            f"{self._pool.services[index].who()} gave no result for {self._timeout_s:g} s"
+                        )
                     generation = next(stream).result(self._timeout_s)
                 except StopIteration:
                     del streams[stream]

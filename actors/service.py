@@ -64,6 +64,10 @@ class Service(ABC):
         """Where it runs, or ran; None while it waits for a place."""
         return None
 
+    def who(self) -> str:
+        """Its name for an error, with its host where there are several."""
+        return self.name
+
     @abstractmethod
     def where(self) -> Pending:
         """What the process is in now: "file:function" of the Python calls under way, innermost first.

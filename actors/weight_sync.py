@@ -180,7 +180,7 @@ class Transfer:
         """Wait for the oldest call; index -> result. Raises WeightSyncError by name of the engine."""
         found = {}
         for index, pending in self._under_way.pop(0).items():
-            name = self._pool.name(index)
+            name = self._pool.services[index].who()
             try:
                 found[index] = pending.result(max(self._deadline - time.monotonic(), 0.0))
             except TimeoutError as error:

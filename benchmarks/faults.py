@@ -59,7 +59,7 @@ class World:
         """Wait for the metrics of a step: the rollouts of the next one begin now."""
         deadline = time.monotonic() + 150
         while True:
-            rows = read_jsonl(folder / "metrics.jsonl") if (folder / "metrics.jsonl").is_file() else []
+            rows = list(read_jsonl(folder / "metrics.jsonl")) if (folder / "metrics.jsonl").is_file() else []
             if rows and rows[-1]["step"] >= step:
                 return rows[-1]
             if time.monotonic() > deadline or job.terminal.poll() is not None:
@@ -70,22 +70,13 @@ class World:
         row = self.after_step(job, folder, 1)
         time.sleep(row["time/sample"] + row["time/rollout"] + row["time/score"] + 0.4 * row["time/learn"])
 
-    def sits(self, job: Job) -> dict[str, int]:
-        """Which host has which actor, as the job has said."""
-        found = {}
-        for host in range(len(CPUS)):
-            for line in (line for line in job.said.splitlines() if f"{self.hosts.name(host)} (10." in line):
-                found |= {actor.strip(): host for actor in line.rpartition("):")[2].split(",")}
-        return found
-
-    def rollout_alone(self, job: Job) -> int:
+    def rollout_alone(self) -> int:
         """A host with an engine and no learner rank, which is not the head."""
-        sits = self.sits(job)
-        learners = {h for actor, h in sits.items() if actor.startswith("learner")}
-        return next(h for a, h in sits.items() if a.startswith("rollout") and h not in learners | {HEAD})
+        others, has = (h for h in range(len(CPUS)) if h != HEAD), self.cluster.has
+        return next(h for h in others if has(h, "RolloutEngine") and not has(h, "LearnerRank"))
 
-    def learner_beside_head(self, job: Job) -> int:
-        return next(h for a, h in self.sits(job).items() if a.startswith("learner") and h != HEAD)
+    def learner_beside_head(self) -> int:
+        return next(h for h in range(len(CPUS)) if h != HEAD and self.cluster.has(h, "LearnerRank"))
 
     def ends(self, job: Job, seconds: float = 240) -> tuple[float, int, str]:
         """Seconds from now, exit code and the last lines."""
@@ -117,7 +108,7 @@ def about(w: World, job: Job, folder: Path, **more) -> dict:
     found = {"seconds": round(seconds, 1), "exit_code": code} | more
     if code:
         return found | {"said": said}
-    rows = read_jsonl(folder / "metrics.jsonl")
+    rows = list(read_jsonl(folder / "metrics.jsonl"))
     phases = {p: [round(r.get(f"time/{p}", 0.0), 2) for r in rows] for p in ("rollout", "learn", "broadcast")}
     return found | {"weights": weights(folder), "phases": phases}
 
@@ -126,16 +117,16 @@ def about(w: World, job: Job, folder: Path, **more) -> dict:
 def undisturbed(w: World) -> dict:
     job, folder = w.train()
     w.after_step(job, folder, 0)
-    return about(w, job, folder, sits=w.sits(job))
+    return about(w, job, folder)
 
 
 @fault
 def rollout_host_killed(w: World) -> dict:
     job, folder = w.train()
     w.after_step(job, folder, 0)
-    host = w.rollout_alone(job)
+    host = w.rollout_alone()
     w.hosts.kill(host)
-    found = about(w, job, folder, host=host, sits=w.sits(job))
+    found = about(w, job, folder, host=host)
     w.back(host)
     return found
 
@@ -144,11 +135,11 @@ def rollout_host_killed(w: World) -> dict:
 def learner_host_killed(w: World) -> dict:
     job, folder = w.train()
     w.in_mid_learn(job, folder)
-    host = w.learner_beside_head(job)
+    host = w.learner_beside_head()
     w.hosts.kill(host)
     found = about(w, job, folder, host=host)
     again = w.resume(folder)
-    found["resumed"] = about(w, again, folder, sits=w.sits(again))
+    found["resumed"] = about(w, again, folder)
     w.back(host)
     return found
 
@@ -157,13 +148,13 @@ def learner_host_killed(w: World) -> dict:
 def job_stopped(w: World) -> dict:
     job, folder = w.train()
     w.in_mid_learn(job, folder)
-    host = w.learner_beside_head(job)
+    host = w.learner_beside_head()
     began = time.monotonic()
     w.cluster.stop(job)
     stopped = time.monotonic() - began
     w.hosts.kill(host)  # so that it goes on elsewhere
     again = w.resume(folder)
-    found = {"stop_seconds": round(stopped, 1), "resumed": about(w, again, folder, sits=w.sits(again))}
+    found = {"stop_seconds": round(stopped, 1), "resumed": about(w, again, folder)}
     w.back(host)
     return found
 
@@ -178,7 +169,7 @@ def cable(w: World, host: int, seconds: float) -> None:
 def cable_out_10_s_in_rollout(w: World) -> dict:
     job, folder = w.train()
     w.after_step(job, folder, 0)
-    cable(w, w.rollout_alone(job), 10)
+    cable(w, w.rollout_alone(), 10)
     return about(w, job, folder)
 
 
@@ -186,7 +177,7 @@ def cable_out_10_s_in_rollout(w: World) -> dict:
 def cable_out_10_s_in_learn(w: World) -> dict:
     job, folder = w.train()
     w.in_mid_learn(job, folder)
-    cable(w, w.learner_beside_head(job), 10)
+    cable(w, w.learner_beside_head(), 10)
     return about(w, job, folder)
 
 
@@ -194,7 +185,7 @@ def cable_out_10_s_in_learn(w: World) -> dict:
 def cable_stays_out_of_engine(w: World) -> dict:
     job, folder = w.train()
     w.after_step(job, folder, 0)
-    host = w.rollout_alone(job)
+    host = w.rollout_alone()
     w.hosts.cut(host)
     found = about(w, job, folder, host=host)
     w.hosts.kill(host)
@@ -206,7 +197,7 @@ def cable_stays_out_of_engine(w: World) -> dict:
 def cable_stays_out_of_learner(w: World) -> dict:
     job, folder = w.train()
     w.in_mid_learn(job, folder)
-    host = w.learner_beside_head(job)
+    host = w.learner_beside_head()
     w.hosts.cut(host)
     found = about(w, job, folder, host=host)
     w.hosts.kill(host)

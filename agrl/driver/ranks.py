@@ -17,7 +17,7 @@ from agrl.errors import AgrlError, LearnerError
 LOOK_S = 5.0  # for a rank to say where it is
 LAST_WORDS_S = 30.0  # from a broken collective to Ray's word on who has died
 COLLECTIVE = re.compile(r"gloo|nccl|connection (reset|closed)", re.IGNORECASE)  # in the message of a broken one
-IN_COLLECTIVE = re.compile(r"/(?:torch/distributed|deepspeed/comm)/.*:(\w+)$")  # a line of ``Service.where``
+IN_COLLECTIVE = re.compile(r"/(?:torch/distributed|deepspeed/comm)/.*:(?!wrapper)(\w+)$")  # a line of ``Service.where``
 
 
 def wait_for_ranks(calls: Mapping[Pending, Service], limit_s: float, doing: str) -> None:
@@ -61,9 +61,9 @@ def _broken(rank: Service, error: Exception, waiting: dict[Pending, Service], do
             except Exception:
                 continue
     if waiting:
-        return _hung(list(waiting.values()), f"when the collective of {_name(rank)} broke", doing)
+        return _hung(list(waiting.values()), f"when the collective of {rank.who()} broke", doing)
     reason = str(error).splitlines()[0]
-    return LearnerError(f"the connection between the learner ranks broke, seen by {_name(rank)}: {reason} ({doing})")
+    return LearnerError(f"the connection between the learner ranks broke, seen by {rank.who()}: {reason} ({doing})")
 
 
 def _hung(ranks: Sequence[Service], since: str, doing: str) -> LearnerError:
@@ -76,13 +76,13 @@ def _hung(ranks: Sequence[Service], since: str, doing: str) -> LearnerError:
         except ServiceDied as death:
             return _died(death, doing)
         except TimeoutError:
-            silent.append(_name(rank))
+            silent.append(rank.who())
             continue
         met = [found[1] for line in lines if (found := IN_COLLECTIVE.search(line))]
         if met:
-            meeting.append(f"{_name(rank)} in {met[-1]}")
+            meeting.append(f"{rank.who()} in {met[-1]}")
         else:
-            busy.append(f"{_name(rank)} is in {lines[0] if lines else 'native code'}")
+            busy.append(f"{rank.who()} is in {lines[0] if lines else 'native code'}")
     wait = f"; {', '.join(meeting)} wait{'s' * (len(meeting) == 1)} for the others" if meeting else ""
     if silent:
         return LearnerError(
@@ -95,7 +95,3 @@ def _hung(ranks: Sequence[Service], since: str, doing: str) -> LearnerError:
         hint="is the step too long for learner.timeout_s, or a link between the hosts too slow for it? "
         "logs/learner-*.log of the run say more",
     )
-
-
-def _name(rank: Service) -> str:
-    return f"{rank.name} on {host}" if (host := rank.host()) else rank.name

@@ -77,6 +77,10 @@ class RayCluster:
         """Start a worker (anew) and wait until it has joined."""
         self._wait([self.start_ray(host)])
 
+    def has(self, host: int, actor: str) -> bool:
+        """Whether an actor of this class runs on a host now."""
+        return f"ray::{actor}" in self.hosts.run(host, "ps", "-A", "-o", "args=")
+
     def _wait(self, starting: list[subprocess.Popen]) -> None:
         for process in starting:
             said, _ = process.communicate(timeout=90)

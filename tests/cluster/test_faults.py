@@ -1,6 +1,7 @@
 """Ranks on several hosts: ZeRO, and what a run says and does when a host is gone. benchmarks/faults.py has the rest."""
 
 import json
+import re
 import time
 from pathlib import Path
 
@@ -32,31 +33,29 @@ def test_every_zero_stage_over_two_hosts_gives_the_weights_of_stage_0_and_uses_n
             torch.testing.assert_close(tensor, weights["0"][name], rtol=0, atol=2e-5)
 
 
-def test_a_learner_host_that_dies_is_named_at_once_and_the_run_goes_on_elsewhere(cluster, world):
-    """Killed in the second of four steps; the run that goes on, on other hosts, ends as one left in peace."""
+def test_a_learner_host_that_dies_is_named_at_once_and_the_run_goes_on_when_it_is_back(cluster, world):
+    """Killed after the first of four steps; a new job goes on from there and ends bit for bit as one left in peace."""
     peace, run = (cluster.hosts.shared / name for name in ("peace", "killed"))
     words = ("ray=cluster", *WORDS, *TAUGHT, "trainer.steps=4", "trainer.checkpoint_every=1", "learner.timeout_s=60")
     cluster.submit("agrl", "train", *overrides(world, peace, *words)).wait(200)
     job = cluster.submit("agrl", "train", *overrides(world, run, *words))
     wait_for_step(job, run, 0)
-    sits = actors(cluster, job.said)
-    host = next(host for actor, host in sits.items() if actor.startswith("learner") and host != HEAD)
-    lost = next(actor for actor, its in sits.items() if actor.startswith("learner") and its == host)
+    host = next(h for h in range(len(cluster.cpus)) if h != HEAD and cluster.has(h, "LearnerRank"))
     cluster.hosts.kill(host)
     began = time.monotonic()
     try:
         job.wait(120, code=1)
         assert time.monotonic() - began < 45  # well below learner.timeout_s
-        assert f"{lost} died with its host {cluster.hosts.name(host)} ({cluster.hosts.address(host)})" in job.said
+        where = re.escape(f"{cluster.hosts.name(host)} ({cluster.hosts.address(host)})")
+        # Ray may know by then that the host is gone, or only that the actor cannot be reached
+        assert re.search(rf"learner-\d (died with its host {where}|on {where} died)", job.said), job.said
         assert "--resume" in job.said
-        cluster.submit("agrl", "train", "--resume", run).wait(200)
-        placement = json.loads((run / "summary.json").read_text())["placement"]
-        assert cluster.hosts.name(host) not in {place["name"] for place in placement.values()}
-        assert [row["step"] for row in read_jsonl(run / "metrics.jsonl")] == [0, 1, 2, 3]
-        assert weights(run) == weights(peace)
     finally:
         cluster.hosts.start(host)
         cluster.join(host)
+    cluster.submit("agrl", "train", "--resume", run).wait(200)
+    assert [row["step"] for row in read_jsonl(run / "metrics.jsonl")] == [0, 1, 2, 3]
+    assert weights(run) == weights(peace)
 
 
 def weights(run: Path) -> bytes:
@@ -69,14 +68,3 @@ def wait_for_step(job, run: Path, step: int) -> None:
         if time.monotonic() > deadline or job.terminal.poll() is not None:
             pytest.fail(f"no step {step}\n{job.said}")
         time.sleep(0.05)
-
-
-def actors(cluster, said: str) -> dict[str, int]:
-    """Which host has which actor, as a run has said at its start."""
-    found = {}
-    for line in said.splitlines():
-        for host in range(len(cluster.cpus)):
-            where = f"{cluster.hosts.name(host)} ({cluster.hosts.address(host)}): "
-            if where in line:
-                found |= {actor: host for actor in line.partition(where)[2].strip().split(", ")}
-    return found

@@ -6,7 +6,6 @@ from actors.service import Pending, Service, ServiceDied
 from agrl.driver import ranks
 from agrl.driver.ranks import wait_for_ranks
 from agrl.errors import DivergenceError, LearnerError
-from agrl.network import Host
 
 ALL_REDUCE = [
     "/env/torch/distributed/distributed_c10d.py:wait",
@@ -33,8 +32,8 @@ class Rank(Service):
     def __init__(self, index, where=None):
         self.name, self._where, self._index = f"learner-{index}", where, index
 
-    def host(self):
-        return Host(f"h{self._index}", f"10.77.0.1{self._index}")
+    def who(self):
+        return f"{self.name} on h{self._index} (10.77.0.1{self._index})"
 
     def where(self):
         return Answer(self._where)
