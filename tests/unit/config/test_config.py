@@ -13,7 +13,10 @@ from agrl.errors import ConfigError
 from agrl.relevance.records import Order, RewardMode
 
 ROOT = Path(__file__).parents[3]
-SHARED_GPU = ["sync.transport=ipc", "learner.gpus_per_rank=0.5", "rollout.gpus_per_actor=0.5"]
+SHARED_GPU = [
+    *("sync.transport=ipc", "ray.placement=colocated", "learner.gpus_per_rank=1", "rollout.gpus_per_actor=1"),
+    *("learner.ranks=1", "rollout.actors=1"),
+]
 TINY = ["experiment=agrl_tiny"]
 
 
@@ -92,14 +95,17 @@ def test_the_default_loss_is_dapo_as_the_schema_has_it():
             ["sync.transport=collective", "rollout.gpus_per_actor=1"],
             "learner.gpus_per_rank=0, rollout.gpus_per_actor=1",
         ),
-        (["sync.transport=collective", "learner.gpus_per_rank=1", "rollout.gpus_per_actor=0.5"], "NCCL takes no two"),
-        (["sync.transport=ipc"], "learner.gpus_per_rank=0 is no share"),
+        ([*SHARED_GPU, "sync.transport=collective"], "NCCL takes no two"),
+        (["sync.transport=ipc"], "ray.placement=colocated, learner.gpus_per_rank=1"),
+        (["sync.transport=ipc", "ray.placement=colocated"], "learner.gpus_per_rank=1 and rollout.gpus_per_actor=1"),
+        ([*SHARED_GPU, "rollout.actors=2"], "learner.ranks=1 equal to rollout.actors=2"),
+        ([*SHARED_GPU, "rollout.gpus_per_actor=2"], "learner.gpus_per_rank=1 equal to rollout.gpus_per_actor=2"),
+        ([*SHARED_GPU, "rollout.gpus_per_actor=2", "learner.gpus_per_rank=2"], "learner.gpus_per_rank=2 must be 1"),
         (
-            ["sync.transport=ipc", "learner.gpus_per_rank=0.5", "rollout.gpus_per_actor=1"],
-            "gpus_per_actor=1 is no share",
+            ["ray.placement=colocated", "rollout.tensor_parallel=2"],
+            "cannot run with rollout.tensor_parallel=2",
         ),
-        ([*SHARED_GPU, "rollout.actors=2", "learner.ranks=1"], "learner.ranks=1, rollout.actors=2"),
-        ([*SHARED_GPU, "rollout.tensor_parallel=2"], "ipc contradicts rollout.tensor_parallel=2"),
+        (["rollout.tensor_parallel=4", "rollout.gpus_per_actor=2"], "less than rollout.tensor_parallel=4"),
         (["experiment=nothing"], "experiment/nothing"),
         (["data.evaluation={a/b: x}"], "a/b"),
     ],
