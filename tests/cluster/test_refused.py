@@ -11,11 +11,12 @@ EVERYWHERE = ("learner.ranks=2", "learner.threads=2", "rollout.actors=2", "rewar
 SENT = {"working_dir": ".", "excludes": ["/.git/", "/.venv/", "/data/", "/models/", "/runs/", "/tests/"]}
 
 
-def refused(cluster, *words, runtime_env=None):
-    """What `agrl train` says in a job that fails, and that nothing was loaded for it."""
-    said = cluster.submit("agrl", "train", "ray=cluster", *words, runtime_env=runtime_env).wait(120, code=1)
+def refused(cluster, *words, at=".", runtime_env=None):
+    """What `agrl train` says in a job that fails, begun in folder ``at``, and that nothing was loaded for it."""
+    command = ("env", "-C", at, "agrl", "train", "ray=cluster", *words)
+    said = cluster.submit(*command, runtime_env=runtime_env).wait(120, code=1)
     assert "Traceback" not in said and "Evaluating" not in said
-    return said[said.index("Error:") :]
+    return said[said.index("Cluster error") :]
 
 
 def test_a_cluster_that_is_too_small_is_refused_by_name_with_what_is_missing(cluster, world):
@@ -58,7 +59,7 @@ def test_another_version_of_the_project_is_said_of_the_host_that_has_it(cluster,
     other.write_text(other.read_text() + "\n# of another version\n")
     env = {"env_vars": {"PYTHONPATH": "/tmp/code"}}
     run = cluster.hosts.shared / "versions"
-    said = refused(cluster, *overrides(world, run, *EVERYWHERE), runtime_env=env)
+    said = refused(cluster, *overrides(world, run, *EVERYWHERE), at="/tmp/code", runtime_env=env)
     assert "1 of 3 hosts cannot take part in this run" in said
     assert "h1 (10.77.0.11): another version of AGRL: agrl/algorithms/advantages.py differ" in said
     assert "h2" not in said and not list(run.glob(".hosts-*"))
