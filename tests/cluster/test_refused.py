@@ -29,8 +29,6 @@ def test_a_cluster_that_is_too_small_is_refused_by_name_with_what_is_missing(clu
         name, address = cluster.hosts.name(host), cluster.hosts.address(host)
         assert f"{name} ({address}): 3 CPUs free of 3 CPUs" in said
     assert "missing: 10 CPUs" in said
-    said = refused(cluster, *overrides(world, run, "learner.threads=4"))
-    assert "missing: hosts with room for 4 CPUs in one piece (learner-0)" in said
 
 
 def test_a_folder_that_is_not_shared_and_another_vllm_are_said_of_the_host_that_has_them(cluster, world, tmp_path):
