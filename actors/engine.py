@@ -255,6 +255,8 @@ def _build(path: str, model_path: str, settings: EngineSettings, on_cpu: bool) -
         max_num_seqs=settings.max_concurrent,
         max_num_batched_tokens=max(8192, settings.max_model_len),
         tensor_parallel_size=settings.tensor_parallel,
+        # in a placement group vLLM would ask Ray for places of its own
+        distributed_executor_backend="mp" if settings.tensor_parallel > 1 else None,
         seed=settings.seed,
         enable_prefix_caching=True,
         logprobs_mode="processed_logprobs",  # of the distribution that was sampled from, at any temperature

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import secrets
 import shutil
 import subprocess
@@ -12,6 +13,7 @@ from pathlib import Path
 from tests.cluster.hosts import PROJECT, HostError, Hosts
 
 HEAD = 0
+RUNTIME_ENV = "deploy/runtime_env.yaml"
 
 
 @dataclass
@@ -62,6 +64,7 @@ class RayCluster:
             "RAY_metrics_report_interval_ms": str(1000 * self.report_s),
             "RAY_METRICS_GRAFANA_DASHBOARD_OUTPUT_DIR": str(dashboards),
         }
+        self.env_here = self.env | {"PYTHONPATH": str(PROJECT)}  # of a command that is not sent as a job
         self._wait([self.start_ray(HEAD)])
         self._wait([self.start_ray(host) for host in range(1, len(hosts))])
 
@@ -87,14 +90,21 @@ class RayCluster:
             if process.returncode:
                 raise HostError(f"ray start: exit code {process.returncode}\n{said}")
 
-    def submit(self, *command: object, host: int = HEAD, env: dict[str, str] | None = None) -> Job:
-        """`ray job submit` of a command with the code of this checkout, from a host."""
+    def submit(
+        self,
+        *command: object,
+        host: int = HEAD,
+        env: dict[str, str] | None = None,
+        runtime_env: dict[str, object] | None = None,
+    ) -> Job:
+        """`ray job submit` of a command from a host, with this code unless ``runtime_env`` says else."""
         name = f"job-{len(self.jobs)}"
         log = self.hosts.folder / f"{name}.log"
-        words = ["--address", self.dashboard, "--submission-id", name, "--runtime-env", "deploy/runtime_env.yaml"]
+        words = ["--address", self.dashboard, "--submission-id", name]
+        sent = ["--runtime-env-json", json.dumps(runtime_env)] if runtime_env else ["--runtime-env", RUNTIME_ENV]
         with log.open("w") as file:
             terminal = self.hosts.popen(
-                host, "ray", "job", "submit", *words, "--", *command, env=self.env | (env or {}), stdout=file
+                host, "ray", "job", "submit", *words, *sent, "--", *command, env=self.env | (env or {}), stdout=file
             )
         self.jobs.append(Job(name, terminal, log))
         return self.jobs[-1]

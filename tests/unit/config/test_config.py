@@ -13,7 +13,10 @@ from agrl.errors import ConfigError
 from agrl.relevance.records import Order, RewardMode
 
 ROOT = Path(__file__).parents[3]
-SHARED_GPU = ["ray.placement=colocated", "learner.gpus_per_rank=1", "rollout.gpus_per_actor=1"]
+SHARED_GPU = [
+    *("sync.transport=ipc", "ray.placement=colocated", "learner.gpus_per_rank=1", "rollout.gpus_per_actor=1"),
+    *("learner.ranks=1", "rollout.actors=1"),
+]
 TINY = ["experiment=agrl_tiny"]
 
 
@@ -92,10 +95,18 @@ def test_the_default_loss_is_dapo_as_the_schema_has_it():
             ["sync.transport=collective", "rollout.gpus_per_actor=1"],
             "learner.gpus_per_rank=0, rollout.gpus_per_actor=1",
         ),
-        ([*SHARED_GPU, "sync.transport=collective"], "NCCL takes no two members on one GPU"),
-        (["sync.transport=ipc"], "sync.transport=ipc passes weights within a GPU"),
-        (["sync.transport=ipc", "ray.placement=colocated"], "sync.transport=ipc passes weights within a GPU"),
-        (["sync.transport=ipc", *SHARED_GPU, "ray=inline"], "sync.transport=ipc contradicts ray=inline"),
+        ([*SHARED_GPU, "sync.transport=collective"], "NCCL takes no two"),
+        (["sync.transport=ipc"], "ray.placement=colocated, learner.gpus_per_rank=1"),
+        (["sync.transport=ipc", "ray.placement=colocated"], "learner.gpus_per_rank=1 and rollout.gpus_per_actor=1"),
+        ([*SHARED_GPU, "rollout.actors=2"], "learner.ranks=1 equal to rollout.actors=2"),
+        ([*SHARED_GPU, "rollout.gpus_per_actor=2"], "learner.gpus_per_rank=1 equal to rollout.gpus_per_actor=2"),
+        ([*SHARED_GPU, "rollout.gpus_per_actor=2", "learner.gpus_per_rank=2"], "learner.gpus_per_rank=2 must be 1"),
+        (
+            ["ray.placement=colocated", "rollout.tensor_parallel=2"],
+            "cannot run with rollout.tensor_parallel=2",
+        ),
+        (["rollout.tensor_parallel=4", "rollout.gpus_per_actor=2"], "less than rollout.tensor_parallel=4"),
+        ([*SHARED_GPU, "ray=inline"], "sync.transport=ipc contradicts ray=inline"),
         (["experiment=nothing"], "experiment/nothing"),
         (["data.evaluation={a/b: x}"], "a/b"),
     ],
