@@ -88,6 +88,11 @@ class RayMode(str, Enum):
     inline = "inline"  # no Ray: every service in the driver's process, for a debugger
 
 
+class Placement(str, Enum):
+    separate = "separate"  # learner ranks and engines have GPUs of their own
+    colocated = "colocated"  # learner rank i and engine i share theirs, in turns
+
+
 @dataclass
 class TaskConfig:
     rulebook: str = "relevance"  # a name under conf/rulebooks, or a path to a YAML file
@@ -250,6 +255,7 @@ class RayConfig:
     address: str | None = None  # "auto" or "ray://host:10001" to join a cluster
     cpus: int = 0  # CPUs that a local Ray offers, 0 for enough to place every actor
     namespace: str = "agrl"  # Ray namespace of the actors
+    placement: Placement = Placement.separate  # GPUs of their own, or colocated: rank i and engine i share theirs
 
 
 @dataclass
