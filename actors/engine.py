@@ -55,6 +55,7 @@ class RolloutEngine:
         self._adapter: Any = None  # vLLM's name of the adapters in use
         self._can_sleep = settings.sleeps and not on_cpu
         self._asleep: set[str] = set()
+        self._sampled, self._told = 0, (0, time.monotonic())  # tokens so far; at the last ``gauges``, and when
         with files_of_the_model(model_path) as path:
             self._engine = _build(path, model_path, settings, on_cpu)
         gc.collect()
@@ -121,6 +122,7 @@ class RolloutEngine:
         for _, output in sorted(outputs.items()):
             sample = output.outputs[0]
             ids = list(sample.token_ids)
+            self._sampled += len(ids)
             logprobs = np.asarray(sample.logprobs.logprobs if sample.logprobs else [], dtype=np.float32)
             text = decode_response(self._tokenizer, ids)
             samples.append(Sampled(np.asarray(ids, dtype=np.int32), logprobs, str(sample.finish_reason), text))
@@ -209,6 +211,20 @@ class RolloutEngine:
 
     def _workers(self, method: str, *args: Any) -> list[Any]:
         return self._engine.collective_rpc(on_worker, args=(method, *args))
+
+    def gauges(self) -> dict[str, float]:
+        """Samples being decoded and waiting, the share of the KV cache in use, the version of the weights, and tokens
+        of finished samples a second since this was last called. Another thread may call it."""
+        scheduler = self._engine.engine_core.engine_core.scheduler  # in this process, see EngineSettings.environment
+        running, waiting = scheduler.get_request_counts()
+        (before, then), self._told = self._told, (self._sampled, time.monotonic())
+        return {
+            "running": running,
+            "queue_length": waiting,
+            "kv_cache_share": scheduler.kv_cache_manager.usage,
+            "weight_version": self.version,
+            "tokens_per_s": (self._told[0] - before) / max(self._told[1] - then, 1e-9),
+        }
 
     def info(self) -> dict[str, Any]:
         """What runs where: version, process id, vLLM's version, device and threads."""

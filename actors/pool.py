@@ -42,6 +42,10 @@ class ServicePool:
     def name(self, index: int) -> str:
         return f"{self.kind}-{index}"
 
+    def gauges(self) -> dict[str, dict[str, float]]:
+        """By name, how often each has been replaced."""
+        return {self.name(index): {"restarts": float(times)} for index, times in enumerate(self.replaced)}
+
     def ready(self) -> None:
         """Wait until all are built. Raises what a constructor raised, ActorError for one that dies or hangs in it."""
         deadline = time.monotonic() + self.timeout_s

@@ -21,6 +21,7 @@ os.environ.setdefault("RAY_DISABLE_FAILURE_SIGNAL_HANDLER", "1")  # it aborts on
 import ray
 from ray import cloudpickle, exceptions
 
+from actors.ray_metrics import ActorMetrics
 from actors.service import Pending, Service, ServiceDied, Stream
 from agrl.errors import ActorError
 from agrl.network import join_network
@@ -111,13 +112,21 @@ class RayService(Service):
     """A plain class in a Ray actor of its own."""
 
     def __init__(
-        self, cls: type, name: str, args: tuple, kwargs: dict, reserved: dict, env: dict, log_file: Path | None
+        self,
+        cls: type,
+        name: str,
+        args: tuple,
+        kwargs: dict,
+        reserved: dict,
+        env: dict,
+        log_file: Path | None,
+        run: str = "",
     ) -> None:
         self.name, self.log_file = name, log_file
         self._who = _Who(name, log_file)
         shell = type(cls.__name__, (_Shell,), {"__module__": __name__})  # the dashboard shows the wrapped class's name
         options = {"max_restarts": 0, "max_task_retries": 0, **reserved}  # the pools replace the dead themselves
-        self._actor = ray.remote(shell).options(**options).remote(name, env, str(log_file) if log_file else None)
+        self._actor = ray.remote(shell).options(**options).remote(name, env, str(log_file) if log_file else None, run)
         self._who.actor_id = self._actor._actor_id.hex()
         self._built = self._actor.build.remote(cloudpickle.dumps((cls, args, kwargs)))
 
@@ -206,7 +215,7 @@ class _Shell:
     the driver as a dead actor, and its type is lost.
     """
 
-    def __init__(self, name: str, env: dict[str, str], log_file: str | None) -> None:
+    def __init__(self, name: str, env: dict[str, str], log_file: str | None, run: str) -> None:
         self._name = name
         self._target: Any = None
         self._failure: BaseException | None = None
@@ -215,6 +224,7 @@ class _Shell:
         if log_file:
             _send_output_to(log_file)
         faulthandler.enable()  # a crash in native code leaves its Python stack in the log
+        self._metrics = ActorMetrics(run, name)
 
     def __repr__(self) -> str:  # shown in Ray's dashboard
         return self._name
@@ -223,6 +233,7 @@ class _Shell:
         try:
             cls, args, kwargs = cloudpickle.loads(payload)  # imports the module of cls: only now, with the env set
             self._target = cls(*args, **kwargs)
+            self._metrics.watch(self._target)
         except BaseException as failure:
             self._failure = failure
             raise
@@ -230,10 +241,12 @@ class _Shell:
     def call(self, method: str, *args: Any, **kwargs: Any) -> Any:
         if self._failure is not None:
             raise self._failure
-        return getattr(self._target, method)(*args, **kwargs)
+        with self._metrics.busy():
+            return getattr(self._target, method)(*args, **kwargs)
 
     def stream(self, method: str, *args: Any, **kwargs: Any) -> Iterator[Any]:
-        yield from self.call(method, *args, **kwargs)
+        with self._metrics.busy():
+            yield from self.call(method, *args, **kwargs)
 
 
 def _send_output_to(log_file: str) -> None:

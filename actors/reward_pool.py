@@ -160,6 +160,11 @@ class RewardPool:
         """Actors replaced, and responses without a score because of the time limit, since the start."""
         return {"actors/reward_restarts": float(sum(self._pool.replaced)), "reward/timeouts": float(self._timeouts)}
 
+    def gauges(self) -> dict[str, dict[str, float]]:
+        """What the driver knows of each actor, by name; its queue in pieces of work that are not finished."""
+        waiting = [{"queue_length": float(len(queue.tickets))} for queue in self._queues]
+        return {name: of_it | more for (name, of_it), more in zip(self._pool.gauges().items(), waiting, strict=True)}
+
     def close(self) -> None:
         """End all actors."""
         self._pool.close()

@@ -157,6 +157,10 @@ class RolloutPool:
         traffic, self._traffic = self._traffic, Traffic()
         return {"actors/rollout_restarts": float(sum(self._pool.replaced))} | traffic.metrics()
 
+    def gauges(self) -> dict[str, dict[str, float]]:
+        """What the driver knows of each actor, by name."""
+        return self._pool.gauges()
+
     def close(self) -> None:
         """End all actors."""
         self._pool.close()

@@ -15,11 +15,19 @@ class Runtime:
     """Where services run: ``local`` (start Ray on this machine), ``cluster`` (join one) or ``inline`` (no Ray).
 
     ``address``: of the cluster, None or "auto" for the one this machine belongs to. ``cpus``: CPUs that a local Ray
-    offers; 0 places every service without counting CPUs. Raises ActorError when Ray cannot be started or joined.
+    offers; 0 places every service without counting CPUs. ``run``: what the metrics of the services are labelled with.
+    Raises ActorError when Ray cannot be started or joined.
     """
 
-    def __init__(self, mode: str = "local", address: str | None = None, cpus: int = 0, namespace: str = "agrl") -> None:
-        self.mode = str(getattr(mode, "value", mode))
+    def __init__(
+        self,
+        mode: str = "local",
+        address: str | None = None,
+        cpus: int = 0,
+        namespace: str = "agrl",
+        run: str = "",
+    ) -> None:
+        self.mode, self.run = str(getattr(mode, "value", mode)), run
         if self.mode not in ("local", "cluster", "inline"):
             raise ConfigError(f"ray.mode: unknown mode {self.mode!r}", hint="use local, cluster or inline")
         self._count_cpus = self.mode == "cluster" or cpus > 0
@@ -56,7 +64,8 @@ class Runtime:
         from actors.ray_service import RayService
 
         reserved = {"num_gpus": gpus, "num_cpus": cpus if self._count_cpus else 0}
-        return RayService(cls, name, args, kwargs, reserved, env, Path(log_file).absolute() if log_file else None)
+        log_file = Path(log_file).absolute() if log_file else None
+        return RayService(cls, name, args, kwargs, reserved, env, log_file, self.run)
 
     def put(self, value: Any) -> Pending:
         """Store a value once, to be given to several services."""

@@ -43,7 +43,13 @@ def _default(field: dataclasses.Field) -> str:
     value = field.default if field.default is not dataclasses.MISSING else field.default_factory()
     if value == MISSING:
         return "(required)"
-    return f"`{value.value if isinstance(value, Enum) else value}`"
+    if isinstance(value, list):
+        return f"`[{', '.join(map(_plain, value))}]`"
+    return f"`{_plain(value)}`"
+
+
+def _plain(value: object) -> str:
+    return str(value.value if isinstance(value, Enum) else value)
 
 
 def update(page: Path) -> None:

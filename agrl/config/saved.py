@@ -30,6 +30,21 @@ def _represent_text(dumper: yaml.SafeDumper, text: str) -> yaml.ScalarNode:
 _Dumper.add_representer(str, _represent_text)
 
 
+def flat(config: Config) -> dict[str, Any]:
+    """The resolved configuration as plain values by dotted key, as it is overridden."""
+    found: dict[str, Any] = {}
+
+    def walk(prefix: str, value: Any) -> None:
+        if isinstance(value, dict) and value:
+            for name, inner in value.items():
+                walk(f"{prefix}.{name}" if prefix else name, inner)
+        else:
+            found[prefix] = value
+
+    walk("", _plain(dataclasses.asdict(config)))
+    return found
+
+
 def to_yaml(config: Config) -> str:
     """The resolved configuration as YAML, as saved in a run folder."""
     plain = _plain(dataclasses.asdict(config))
@@ -39,6 +54,8 @@ def to_yaml(config: Config) -> str:
 def _plain(value: Any) -> Any:
     if isinstance(value, dict):
         return {name: _plain(inner) for name, inner in value.items()}
+    if isinstance(value, list):
+        return [_plain(inner) for inner in value]
     return value.name if isinstance(value, Enum) else value
 
 

@@ -93,6 +93,13 @@ class Placement(str, Enum):
     colocated = "colocated"  # learner rank i and engine i share theirs, in turns
 
 
+class TrackerName(str, Enum):  # each is also the name of its package, and of an extra of this project
+    tensorboard = "tensorboard"
+    mlflow = "mlflow"
+    wandb = "wandb"
+    trackio = "trackio"
+
+
 @dataclass
 class TaskConfig:
     rulebook: str = "relevance"  # a name under conf/rulebooks, or a path to a YAML file
@@ -219,6 +226,7 @@ class TrainerConfig:
     require_parsing: bool = True  # stop when no answer of the start model parses and no guidance.source=reference helps
     max_idle_steps: int = 5  # steps in a row that train no token and end the run, 0: none
     samples_per_step: int = 4  # trajectories a step written to samples.jsonl
+    trackers: list[TrackerName] = field(default_factory=lambda: [TrackerName.tensorboard])  # mlflow, wandb, trackio
 
 
 @dataclass

@@ -15,6 +15,7 @@ from agrl.driver.lock import locked
 from agrl.driver.run_folder import RunFolder
 from agrl.errors import AgrlError, ConfigError, DiskError
 from agrl.report.terminal import log_to
+from agrl.report.trackers import require_packages
 
 
 @contextmanager
@@ -23,9 +24,11 @@ def claimed(config: Config, command: str, resume: bool = False, prepared: bool =
 
     ``prepared``: the caller has locked it and made room (the demo). Raises ConfigError when the folder is in use, holds
     another run or the start model, or cannot be written to; for a resumed one, when it belongs to another command or
-    has no checkpoint. An error or an interrupt from inside says how to go on; what was half written is deleted.
+    has no checkpoint; when a tracker is not installed. An error or an interrupt from inside says how to go on; what was
+    half written is deleted.
     """
     folder = RunFolder(config.run)
+    require_packages(config.trainer.trackers)
     with ExitStack() as stack:
         if not prepared:
             _refuse(folder, config, command, resume)

@@ -23,7 +23,6 @@ from agrl.errors import DataError
 from agrl.relevance.pairs import preference_pairs
 from agrl.relevance.records import Example, ScoredGroup
 from agrl.report.progress import numbers, phase, progress
-from agrl.report.recorder import Recorder
 
 PROMPTS_AT_A_TIME = 64  # so that the progress bar moves
 PAIRS = "pairs.npz"
@@ -51,7 +50,7 @@ def prefer(run: Run, checkpoint: Checkpoint | None = None) -> None:
     config, learner = run.s.config.dpo, run.s.learner
     pairs = load_pairs(run.folder.path / PAIRS) if checkpoint else make_pairs(run)
     first = run.restore(checkpoint) if checkpoint else 0
-    with Recorder(run.folder.path, "dpo", first) as recorder, progress(run.console, "DPO", config.steps) as bar:
+    with run.recorder("dpo", config.steps, first) as recorder, progress(run.console, "DPO", config.steps) as bar:
         bar.advance(first)
         batches = shuffled_batches(pairs, config.batch_size, config.steps, run.s.config.trainer.seed, first)
         for step, batch in enumerate(batches, first):

@@ -166,6 +166,10 @@ class LearnerGroup:
         """Write the model as an ordinary Hugging Face folder."""
         self.on_all_ranks("export", str(folder.absolute()))
 
+    def gauges(self) -> dict[str, dict[str, float]]:
+        """What the driver knows of each rank, by name; one that dies ends the run."""
+        return {rank.name: {"restarts": 0.0} for rank in self.ranks}
+
     def close(self) -> None:
         for rank in self.ranks:
             rank.kill()

@@ -40,7 +40,7 @@ def reinforce(run: Run, checkpoint: Checkpoint | None = None) -> None:
     config = run.s.config.trainer
     watch = StallWatch(config.max_idle_steps)
     first = _restore(run, watch, checkpoint) if checkpoint else 0
-    with Recorder(run.folder.path, "rl", first) as recorder, progress(run.console, "RL", config.steps) as bar:
+    with run.recorder("rl", config.steps, first) as recorder, progress(run.console, "RL", config.steps) as bar:
         bar.advance(first)
         for step in range(first, config.steps):
             result = training_step(run.s, step)

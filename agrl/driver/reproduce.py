@@ -113,7 +113,7 @@ def start_lanes(
     services = []
     with phase(console, "Starting rollout, reward, replay and learner actors"):
         for folder in folders:  # the first starts Ray, and is closed last
-            services.append(start_services(config, RunFolder(folder), pool))
+            services.append(start_services(replace(config, run=str(folder)), RunFolder(folder), pool))
             stack.callback(services[-1].close)
         notices = {s.ready() for s in services} - {""}
     for notice in notices:

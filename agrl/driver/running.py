@@ -19,6 +19,7 @@ from agrl.driver.clock import Clock
 from agrl.driver.evaluate import evaluate_sets, evaluation_sets
 from agrl.driver.plan import check_pool, describe
 from agrl.driver.prompts import PromptEncoder
+from agrl.driver.recording import open_recorder
 from agrl.driver.run_folder import Checkpoint, RunFolder
 from agrl.driver.services import Services, start_services
 from agrl.driver.stall import needs_answers, refuse_unparsed
@@ -27,6 +28,7 @@ from agrl.relevance.records import Example
 from agrl.relevance.rulebook import load_rulebook
 from agrl.report.page import write_report
 from agrl.report.progress import phase
+from agrl.report.recorder import Recorder
 
 Sets = Mapping[str, Sequence[Example]]
 """Held-out sets: name -> examples."""
@@ -46,6 +48,10 @@ class Run:
     def wall_s(self) -> float:
         """Seconds that the run has taken, those before it was resumed included."""
         return self.wall_before + time.perf_counter() - self.began
+
+    def recorder(self, phase: str, steps: int, first: int) -> Recorder:
+        """What takes the numbers of a phase of ``steps`` steps, from step ``first`` on."""
+        return open_recorder(self.s.config, self.folder.path, phase, steps, first, self.s.runtime, self.s.gauges)
 
     def evaluate(self, label: str) -> None:
         """Judge the held-out sets with the weights that the rollout actors have; writes evaluation/LABEL-SET.json.

@@ -2,10 +2,18 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 from actors.runtime import Runtime
 from agrl.config.schema import Config
 
 
 def start_runtime(config: Config) -> Runtime:
     """Start or join Ray, or nothing with ``ray=inline``. Raises ActorError when Ray cannot be had."""
-    return Runtime(config.ray.mode.value, config.ray.address, config.ray.cpus, config.ray.namespace)
+    c = config.ray
+    return Runtime(c.mode.value, c.address, c.cpus, c.namespace, run_label(config.run))
+
+
+def run_label(folder: str | Path) -> str:
+    """What a run is called in metrics: the whole path of its folder, which no other run of a cluster has."""
+    return str(Path(folder).absolute())

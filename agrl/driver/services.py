@@ -82,6 +82,10 @@ class Services:
         self.replay.call("restart", *replay_settings(config)).result()
         self.rollouts.broadcast(self.learner.version, self.learner.weights())
 
+    def gauges(self) -> dict[str, dict[str, float]]:
+        """What the driver knows of each actor, by name. Another thread may ask."""
+        return self.rollouts.gauges() | self.rewards.gauges() | self.learner.gauges() | {"replay": {"restarts": 0.0}}
+
     def kill(self) -> None:
         """Stop every actor: a call under way in another thread ends with an error."""
         self.rollouts.close()

@@ -20,13 +20,13 @@ from agrl.driver.checkpoint import Length, is_due, restore, save_checkpoint, to_
 from agrl.driver.claim import claimed
 from agrl.driver.learners import LearnerGroup
 from agrl.driver.prompts import PromptEncoder
+from agrl.driver.recording import open_recorder
 from agrl.driver.run_folder import Checkpoint, RunFolder
 from agrl.driver.runtime import start_runtime
 from agrl.errors import ConfigError, DataError
 from agrl.relevance.hints import reference_judgement
 from agrl.relevance.records import Example
 from agrl.report.progress import numbers, phase, progress
-from agrl.report.recorder import Recorder
 
 T = TypeVar("T")
 
@@ -89,7 +89,8 @@ def imitate(
             hint="resume with what the run was started with, or start a new run from the exported model",
         )
     first = restore(checkpoint, learner, console) if checkpoint else 0
-    with Recorder(folder.path, "sft", first) as recorder, progress(console, "SFT", c.steps) as bar:
+    recorder = open_recorder(config, folder.path, "sft", c.steps, first, learner.runtime, learner.gauges)
+    with recorder, progress(console, "SFT", c.steps) as bar:
         bar.advance(first)
         for step, batch in enumerate(shuffled_batches(sequences, c.batch_size, c.steps, trainer.seed, first), first):
             begin = time.perf_counter()

@@ -1,41 +1,40 @@
-"""Writes what a run measures: ``metrics.jsonl`` and ``samples.jsonl``, one JSON object a line, and TensorBoard."""
+"""Writes what a run measures: ``metrics.jsonl`` and ``samples.jsonl``, one JSON object a line; trackers get it, too."""
 
 from __future__ import annotations
 
 import json
+import logging
 import math
 import time
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
 
-from agrl.errors import DataError, DivergenceError
+from agrl.errors import AgrlError, DataError, DivergenceError
 from agrl.relevance.records import Example, Rollout, Score
+from agrl.report.trackers import Tracker
 
 METRICS = "metrics.jsonl"
 SAMPLES = "samples.jsonl"
-TENSORBOARD = "tensorboard"
 
 
 class Recorder:
     """The measurements of one phase of a run.
 
     ``first_step``: the step at which this process starts. Rows of this phase from that step on were written by an
-    attempt that is now being repeated (a resumed run, or one whose start had failed); they are cut.
+    attempt that is now being repeated (a resumed run, or one whose start had failed); they are cut. ``trackers`` get
+    the same numbers, and are closed with the recorder; one that fails is left out from then on, with a warning.
     """
 
-    def __init__(self, run_dir: Path, phase: str = "rl", first_step: int = 0) -> None:
-        from torch.utils.tensorboard import SummaryWriter
-
-        self._phase = phase
+    def __init__(self, run_dir: Path, phase: str = "rl", first_step: int = 0, trackers: Sequence[Tracker] = ()) -> None:
+        self._phase, self._trackers = phase, list(trackers)
         run_dir = Path(run_dir)
         run_dir.mkdir(parents=True, exist_ok=True)
         for name in (METRICS, SAMPLES):
             _cut(run_dir / name, phase, first_step)
         self._metrics = (run_dir / METRICS).open("a", encoding="utf-8")
         self._samples = (run_dir / SAMPLES).open("a", encoding="utf-8")
-        self._tensorboard = SummaryWriter(str(run_dir / TENSORBOARD / phase), purge_step=first_step or None)
 
     def log(self, step: int, metrics: Mapping[str, float]) -> None:
         """Record one step. A value that is not finite is written as ``null``.
@@ -46,11 +45,16 @@ class Recorder:
         finite = {name: value for name, value in values.items() if math.isfinite(value)}
         row = {"step": step, "phase": self._phase, "time": time.time()}
         _write(self._metrics, row | {name: finite.get(name) for name in values})
-        for name, value in finite.items():
-            self._tensorboard.add_scalar(name, value, step)
+        for tracker in list(self._trackers):
+            try:
+                tracker.log(step, values)
+            except AgrlError:
+                raise
+            except Exception as error:  # a server that is away ends no run: metrics.jsonl has everything
+                self._trackers.remove(tracker)
+                self._warn(tracker, error)
         for name in sorted(values.keys() - finite.keys()):
             if name.startswith("loss/") or name == "grad_norm":
-                self._tensorboard.flush()
                 raise DivergenceError(
                     f"{name} is {values[name]} at step {step} of phase {self._phase}: training has diverged",
                     hint="go on from the last checkpoint with a lower learning rate (learner.lr, sft.lr), a smaller "
@@ -62,17 +66,27 @@ class Recorder:
         for row in rows:
             _write(self._samples, {"step": step, "phase": self._phase, **row})
 
-    def close(self) -> None:
-        """Flush and close every file."""
+    def close(self, failed: bool = False) -> None:
+        """Flush and close every file and tracker. ``failed``: the phase ended with an error."""
+        for tracker in self._trackers:
+            try:
+                tracker.close(failed)
+            except Exception as error:
+                self._warn(tracker, error)
         with ExitStack() as stack:  # all of them, also where one cannot write what it still holds
-            for file in (self._metrics, self._samples, self._tensorboard):
+            for file in (self._metrics, self._samples):
                 stack.callback(file.close)
+
+    def _warn(self, tracker: Tracker, error: Exception) -> None:
+        logging.getLogger(__name__).warning(
+            "%s no longer gets this run's numbers, which are all in %s: %s", type(tracker).__name__, METRICS, error
+        )
 
     def __enter__(self) -> Recorder:
         return self
 
-    def __exit__(self, *_: object) -> None:
-        self.close()
+    def __exit__(self, kind: type[BaseException] | None, *_: object) -> None:
+        self.close(failed=kind is not None)
 
 
 def sample_row(example: Example, rollout: Rollout, score: Score, advantage: float) -> dict[str, Any]:

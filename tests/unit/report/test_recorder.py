@@ -60,17 +60,6 @@ def test_a_broken_line_is_named(tmp_path):
         rows(path)
 
 
-def test_tensorboard_gets_the_same_numbers(tmp_path):
-    from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
-
-    with Recorder(tmp_path) as recorder:
-        for step in range(3):
-            recorder.log(step, {"train/accuracy": step / 4})
-    events = EventAccumulator(str(tmp_path / "tensorboard" / "rl"))
-    events.Reload()
-    assert [(e.step, e.value) for e in events.Scalars("train/accuracy")] == [(0, 0.0), (1, 0.25), (2, 0.5)]
-
-
 def test_a_sample_says_everything_about_a_trajectory(tmp_path):
     make_run(tmp_path / "run", steps=6, evaluations=False)
     sample = rows(tmp_path / "run" / "samples.jsonl")[0]
