@@ -1,8 +1,8 @@
 """The fields of KubeRay's resources that deploy/ uses, as JSON schemas that refuse every other field.
 
-Written from the custom resource definitions of KubeRay 1.7.0, ray-operator/config/crd/bases of ray-project/kuberay. What
-is Kubernetes' own, pod templates and metadata, is checked as such. Where KUBERAY_CRDS names a copy of that folder, the
-manifests are checked against the definitions themselves, too.
+Written from the custom resource definitions of KubeRay 1.7.0, ray-operator/config/crd/bases of ray-project/kuberay.
+What is Kubernetes' own, pod templates and metadata, is checked as such. Where KUBERAY_CRDS names a copy of that folder,
+the manifests are checked against the definitions themselves, too.
 """
 
 from __future__ import annotations
