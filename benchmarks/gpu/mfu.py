@@ -1,10 +1,10 @@
-"""How much of the device the learner uses: whole training calls with optimizer, supervised and of RL, at long sequences.
+"""How much of the device the learner uses: whole training calls with optimizer, supervised and RL, at long sequences.
 
     python benchmarks/gpu/mfu.py [--model tiny] [--device cpu] [--length 16384] [--steps 4] [--json FILE]
 
-The operations are those of the model alone (learner/throughput.py). ``of_product``: over those of a large matrix product
-on this device; ``mfu``: over what its maker states, as others give it. On one card prime-rl states 17 to 24 % for
-supervised training of a model of 0.6B, and 11 % for RL with all its weights at 16K tokens.
+The operations are those of the model alone (learner/throughput.py). ``of_product``: over those of a large matrix
+product on this device; ``mfu``: over what its maker states, as others give it. On one card prime-rl states 17 to 24 %
+for supervised training of a model of 0.6B, and 11 % for RL with all its weights at 16K tokens.
 """
 
 from __future__ import annotations
@@ -73,15 +73,14 @@ def sequences(length: int, groups: int, rollouts: int, advantage: float) -> list
 def measured(metrics: list[dict[str, float]], args: argparse.Namespace) -> dict:
     """Medians of the calls after the first."""
     kept = metrics[1:] or metrics
-    seconds, share = (
-        statistics.median(m[name] for m in kept) for name in ("learner/seconds", "learner/flop_utilisation")
-    )
+    median = lambda name: statistics.median(m[f"learner/{name}"] for m in kept)  # noqa: E731
+    share = median("flop_utilisation")
     operations = share * peak_operations(args.dtype, args.device)
     name = torch.cuda.get_device_name() if args.device == "cuda" else "cpu"
     stated = next((peak for card, peak in STATED.items() if card in name), None)
     return {
-        "seconds": seconds,
-        "tokens_per_s": statistics.median(m["learner/computed_tokens_per_s"] for m in kept),
+        "seconds": median("seconds"),
+        "tokens_per_s": median("computed_tokens_per_s"),
         "operations_per_s": operations,
         "of_product": share,
         "mfu": operations / stated if stated else None,

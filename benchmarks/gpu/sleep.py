@@ -2,8 +2,8 @@
 
     python benchmarks/gpu/sleep.py [--model tiny] [--device cpu] [--json FILE]
 
-Twice: with its weights kept in main memory, and discarded, so that a broadcast brings them. A CPU engine keeps its memory;
-there the order of calls and the samples are what is tried.
+Twice: with its weights kept in main memory, and discarded, so that a broadcast brings them. A CPU engine keeps its
+memory; there the order of calls and the samples are what is tried.
 """
 
 from __future__ import annotations
@@ -102,7 +102,7 @@ def main() -> None:
     for kind, r in results.items():
         print(
             f"weights {kind}: {r['awake_gib']:.1f} GiB awake, {r['asleep_gib']:.1f} asleep; asleep after "
-            f"{r['sleep_s']:.2f} s, awake with weights after {r['broadcast_s']:.2f} s; same samples: {r['same_samples']}"
+            f"{r['sleep_s']:.2f} s, awake with weights {r['broadcast_s']:.2f} s; same samples: {r['same_samples']}"
         )
     if args.json:
         about = {name: value for name, value in vars(args).items() if name != "json"}

@@ -2,9 +2,9 @@
 
     python benchmarks/gpu/steps.py [--model tiny] [--device cpu] [--steps 4] [--transport object_store] [--json FILE]
 
-Random weights: no answer parses, so groups learn from the ground-truth trajectory. Reported, medians over the steps after
-the first: seconds by phase, the learner's share of the device, tokens a second of the engine, and the gap between the
-engine's log-probabilities and the learner's, which in bfloat16 is the rounding of two implementations.
+Random weights: no answer parses, so groups learn from the ground-truth trajectory. Reported, medians over the steps
+after the first: seconds by phase, the learner's share of the device, tokens a second of the engine, and the gap between
+the engine's log-probabilities and the learner's, which in bfloat16 is the rounding of two implementations.
 """
 
 from __future__ import annotations
