@@ -213,21 +213,21 @@ class RolloutEngine:
         return self._engine.collective_rpc(on_worker, args=(method, *args))
 
     def gauges(self) -> dict[str, float]:
-        """Samples being decoded and waiting, the share of the KV cache in use, the version of the weights, and tokens
-        of finished samples a second since this was last called. Another thread may call it."""
+        """Samples being decoded and waiting, the share of the KV cache in use, the version of the weights (not while
+        they are replaced), and tokens of finished samples a second since this was last called. For another thread."""
         scheduler = self._engine.engine_core.engine_core.scheduler  # in this process, see EngineSettings.environment
         running, waiting = scheduler.get_request_counts()
         (before, then), self._told = self._told, (self._sampled, time.monotonic())
-        return {
+        found = {
             "running": running,
             "queue_length": waiting,
             "kv_cache_share": scheduler.kv_cache_manager.usage,
-            "weight_version": self.version,
             "tokens_per_s": (self._told[0] - before) / max(self._told[1] - then, 1e-9),
         }
+        return found | ({"weight_version": self.version} if self.version >= 0 else {})
 
     def info(self) -> dict[str, Any]:
-        """What runs where: version, process id, vLLM's version, device and threads."""
+        """What runs where: version, process id, address of the host, vLLM's version, device and threads."""
         import torch
         import vllm
 
@@ -235,6 +235,7 @@ class RolloutEngine:
         return {
             "version": self.version,
             "pid": os.getpid(),
+            "host": this_host().address,
             "vllm": vllm.__version__,
             "device": device,
             "threads": torch.get_num_threads(),

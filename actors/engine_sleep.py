@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from typing import Any
 
-from actors.pool import ServicePool
+from actors.pool import NoPlace, ServicePool
 from actors.service import ServiceDied
 from actors.weight_sync import WeightSync
 
@@ -50,10 +50,11 @@ class EngineSleep:
                     self._sync.repeat()
 
     def _on_all(self, method: str, *args: Any) -> None:
-        pending = [service.call(method, *args) for service in self._pool.services]
-        for index, call in enumerate(pending):
+        pending = {index: self._pool.services[index].call(method, *args) for index in self._pool.present}
+        for index, call in pending.items():
             try:
                 call.result(self._timeout_s)
             except (ServiceDied, TimeoutError) as error:
-                self._sync.replace(index, error)
-                self._pool.services[index].call(method, *args).result(self._timeout_s)
+                with suppress(NoPlace):  # the others go on
+                    self._sync.replace(index, error)
+                    self._pool.services[index].call(method, *args).result(self._timeout_s)

@@ -123,9 +123,8 @@ class WorkerWeights:
         if transport not in self._receivers:
             self.open(transport, None)
         weights = unpack(parcels, self._receivers[transport])
-        self._sent |= {
-            name: (entry.bits, tensor.dtype) for entry, (name, tensor) in zip(parcels[0].entries, weights, strict=True)
-        }
+        for entry, (name, tensor) in zip(parcels[0].entries, weights, strict=True):
+            self._sent[name] = entry.bits, tensor.dtype
         if self._loading:
             self._load(weights)
         else:
@@ -166,10 +165,10 @@ class WorkerWeights:
     def finish(self) -> Loaded:
         """All weights are there: put them to use, and sum up what is held."""
         self._end()
-        self._parts_known = True
         missing = set() if self._loaded is None else self._wanted - self._loaded
-        if missing or not self._sent:
+        if missing:
             return Loaded(missing, {}, {})
+        self._parts_known = True
         expected, held = {}, {}
         for name, (value, dtype) in self._held().items():
             parts = [self._sent[part] for part in self._parts[name]]
@@ -189,7 +188,8 @@ class WorkerWeights:
         if self._on_cpu and hasattr(lm_head, "quant_method"):
             # the CPU build multiplies by a packed copy of the lm_head, which a reload of a tied embedding leaves stale
             lm_head.quant_method.process_weights_after_loading(lm_head)
-        self._worker.model_runner.reset_lora_state()
+        if self._worker.vllm_config.lora_config is not None:  # adapters were of the weights before
+            self._worker.model_runner.reset_lora_state()
 
     def _watch_packing(self) -> None:
         """Sum up the weights of a layer before the CPU build packs them away, and let it pack experts again.

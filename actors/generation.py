@@ -6,8 +6,6 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from agrl.machine import usable_cpus
-
 
 @dataclass(frozen=True)
 class EngineSettings:
@@ -16,7 +14,7 @@ class EngineSettings:
     ``max_model_len``: tokens of prompt and response together. ``max_concurrent``: sequences decoded together.
     ``gpu_memory_utilization``: share of a GPU's memory. ``lora_rank``: of low-rank updates that are to be served beside
     the model's weights, where vLLM can. ``sleeps``: it leaves its GPU to others in between. Of CPU engines only:
-    ``kv_cache_gib`` and ``threads``, 0 for as many as there are CPUs.
+    ``kv_cache_gib`` and ``threads``, 0 for its share of the host's CPUs.
     """
 
     dtype: str = "bfloat16"
@@ -32,12 +30,12 @@ class EngineSettings:
 
     def environment(self) -> dict[str, str]:
         """The environment variables that must be set before torch and vLLM are imported in the engine's process."""
-        return {
+        threads = {"OMP_NUM_THREADS": str(self.threads)} if self.threads else {}
+        return threads | {
             "VLLM_ENABLE_V1_MULTIPROCESSING": "0",  # the scheduler in this process: weights change between two steps
             "VLLM_NO_USAGE_STATS": "1",
             "VLLM_CPU_OMP_THREADS_BIND": "nobind",  # engines and learner take turns on the same cores
             "GOMP_SPINCOUNT": "30000",  # idle threads spin a little: never is slower, for long starves others
-            "OMP_NUM_THREADS": str(self.threads or usable_cpus()),
         }
 
 

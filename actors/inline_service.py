@@ -6,6 +6,7 @@ from collections.abc import Callable, Iterator
 from typing import Any
 
 from actors.service import Pending, Service, ServiceDied, Stream
+from agrl.network import Host, this_host
 
 
 class InlineService(Service):
@@ -24,6 +25,12 @@ class InlineService(Service):
 
     def ready(self) -> Pending:
         return self._built
+
+    def host(self) -> Host:
+        return this_host()
+
+    def where(self) -> Pending:
+        return InlinePending([])  # no call is ever under way when somebody asks
 
     def kill(self) -> None:
         self._dead = True

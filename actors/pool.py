@@ -2,13 +2,19 @@
 
 from __future__ import annotations
 
+import logging
 import time
 from pathlib import Path
-from typing import Any
 
 from actors.runtime import Runtime
 from actors.service import Service, ServiceDied
-from agrl.errors import ActorError
+from agrl.errors import ActorError, AgrlError, ClusterError
+
+PLACE_S = 60.0  # for Ray to find a place for a new actor and start its process there
+
+
+class NoPlace(ClusterError):
+    """A lost service cannot be replaced, because no host has room for it; the others go on without it."""
 
 
 class ServicePool:
@@ -28,16 +34,23 @@ class ServicePool:
         restarts: int,
         timeout_s: float,
         log_dir: Path | None,
-        **placement: Any,
+        env: dict[str, str] | None = None,
     ) -> None:
         self.kind, self.timeout_s = kind, timeout_s
-        self._runtime, self._cls, self._args, self._placement = runtime, cls, args, placement
+        self._runtime, self._cls, self._args, self._env = runtime, cls, args, env
         self._restarts, self._log_dir, self._closed = restarts, log_dir, False
         self.deaths, self.replaced = [0] * size, [0] * size
+        self.absent: set[int] = set()  # those without a place
+        self._cpu_share = runtime.most_on_a_host([self.name(index) for index in range(size)])
         self.services = [self._start(index) for index in range(size)]
 
     def __len__(self) -> int:
         return len(self.services)
+
+    @property
+    def present(self) -> list[int]:
+        """Those that can be given work."""
+        return [index for index in range(len(self)) if index not in self.absent]
 
     def name(self, index: int) -> str:
         return f"{self.kind}-{index}"
@@ -55,7 +68,8 @@ class ServicePool:
     def replace(self, index: int, cause: Exception, counts: bool = True) -> Service:
         """Start the service anew in place of a dead (or hung, or broken) one; returns it when it is built.
 
-        ``counts``: as a death. Raises ActorError, naming it and the cause, when it has died more often than it may.
+        ``counts``: as a death. Raises ActorError, naming it and the cause, when it has died more often than it may;
+        NoPlace when no host has room for it, from when on it is absent; ClusterError when none is left then.
         """
         while True:
             if self._closed:
@@ -74,8 +88,19 @@ class ServicePool:
                 self._wait_built(index, self.timeout_s)
             except ServiceDied as again:
                 cause, counts = again, True
+            except NoPlace as error:
+                raise self._give_up(index, cause, error) from cause
             else:
                 return self.services[index]
+
+    def _give_up(self, index: int, cause: Exception, error: NoPlace) -> ClusterError:
+        self.services[index].kill()
+        self.absent.add(index)
+        said = f"{cause}; {error}"
+        if not self.present:
+            return ClusterError(f"{said}; it was the last of the {self.kind} actors", hint=error.hint)
+        logging.getLogger(__name__).warning("%s; the run goes on with %d of %d", said, len(self.present), len(self))
+        return NoPlace(said, hint=error.hint)
 
     def close(self) -> None:
         """Stop all; from now on none is replaced."""
@@ -85,15 +110,27 @@ class ServicePool:
 
     def _start(self, index: int) -> Service:
         log_file = self._log_dir / f"{self.name(index)}.log" if self._log_dir else None
-        return self._runtime.start(self._cls, self.name(index), *self._args, log_file=log_file, **self._placement)
+        about = {"env": self._env, "cpu_share": self._cpu_share, "log_file": log_file}
+        return self._runtime.start(self._cls, self.name(index), *self._args, **about)
 
     def _wait_built(self, index: int, seconds: float) -> None:
-        service = self.services[index]
-        try:
-            service.ready().result(max(seconds, 0.0))
-        except TimeoutError as error:
-            raise ActorError(
-                f"{self.name(index)} was not ready within {self.timeout_s:g} s",
-                hint=f"its log is {service.log_file}; Ray may have no free place for it (`agrl doctor`), or "
-                f"{self.kind}.timeout_s is too short",
-            ) from error
+        service, begin = self.services[index], time.monotonic()
+        for limit in (min(PLACE_S, seconds), seconds):
+            try:
+                service.ready().result(max(0.0, begin + limit - time.monotonic()))
+                return
+            except TimeoutError as error:
+                if limit == seconds or service.host() is None:
+                    raise self._not_ready(service, limit) from error
+
+    def _not_ready(self, service: Service, seconds: float) -> AgrlError:
+        host = service.host()
+        if host is None:
+            return NoPlace(
+                f"{service.name} found no place within {seconds:.0f} s: no host has room for it any more",
+                hint="a host may have left the cluster, or another job holds its room: `ray status` says more",
+            )
+        return ActorError(
+            f"{service.name} on {host} was not ready within {self.timeout_s:g} s",
+            hint=f"its log is {service.log_file}; {self.kind}.timeout_s may be too short",
+        )

@@ -14,14 +14,14 @@ import threading
 import time
 import traceback
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 from typing import Any
 
 import psutil
 import ray
 from ray.util.metrics import Gauge
 
-from agrl.errors import ConfigError
+from agrl.errors import ConfigError, DivergenceError
 from agrl.network import this_host
 
 RUN_LABELS = ("run", "phase")
@@ -43,7 +43,7 @@ def _gauge(name: str, labels: tuple[str, ...], about: str) -> Gauge:
 class Beat:
     """Calls ``tick`` at once and then twice in each of Ray's report intervals, in a thread, until it is stopped.
 
-    An error in ``tick`` is printed and ends the beat: numbers for people to look at never end a run.
+    An error in ``tick`` is printed, the first time: numbers for people to look at never end a run.
     """
 
     def __init__(self, tick: Callable[[], None]) -> None:
@@ -57,12 +57,15 @@ class Beat:
         self._thread.join(JOIN_TIMEOUT_S)
 
     def _run(self) -> None:
-        try:
-            while not self._stopped.is_set():
+        failed = False
+        while not self._stopped.is_set():
+            try:
                 self._tick()
-                self._stopped.wait(self._seconds)
-        except Exception:
-            traceback.print_exc()
+            except Exception:
+                if not failed:
+                    traceback.print_exc()
+                failed = True
+            self._stopped.wait(self._seconds)
 
 
 class ActorMetrics:
@@ -80,13 +83,17 @@ class ActorMetrics:
         """Ask ``target`` for its ``gauges()`` from now on, where it has any."""
         self._target = target if hasattr(target, "gauges") else None
 
-    def busy(self) -> Any:
+    def busy(self) -> AbstractContextManager:
         """A context: the actor is at work while it is open."""
         return self._busy.running()
 
     def _tick(self) -> None:
-        own = {"busy_share": self._busy.share(), "memory_bytes": memory_bytes()}
-        for name, value in (own | (self._target.gauges() if self._target else {})).items():
+        self._tell({"busy_share": self._busy.share(), "memory_bytes": memory_bytes()})
+        if self._target is not None:
+            self._tell(self._target.gauges())
+
+    def _tell(self, values: Mapping[str, float]) -> None:
+        for name, value in values.items():
             _gauge(f"agrl_actor_{name}", ACTOR_LABELS, "of one actor, told by itself").set(float(value), self._labels)
 
 
@@ -169,8 +176,12 @@ class RunMetrics:
         self._values = kept | {family(name): value for name, value in finite.items()} | run  # one assignment: no lock
         self._tick()
 
-    def close(self, failed: bool = False) -> None:
+    def close(self, error: BaseException | None = None) -> None:
+        """A learner rank stops at a gradient that is not finite before it is logged: it counts as one."""
         self._beat.stop()
+        if isinstance(error, DivergenceError) and not self._values["agrl_run_not_finite"]:
+            self._values = self._values | {"agrl_run_not_finite": 1.0}
+            self._tick()  # Ray hands it over when it shuts down
 
     def _tick(self) -> None:
         for name, value in self._values.items():
@@ -179,7 +190,6 @@ class RunMetrics:
             labels = {"run": self._owner, "service": actor.rpartition("-")[0] or actor, "actor": actor}
             for name, value in values.items():
                 _gauge(f"agrl_pool_{name}", POOL_LABELS, "of one actor, told by the driver").set(value, labels)
-        driver = {"run": self._owner, "service": "driver", "actor": "driver", "host": this_host().name}
-        _gauge("agrl_actor_memory_bytes", ACTOR_LABELS, "of one actor, told by itself").set(
-            memory_bytes(children=False), driver
-        )
+        own = {"run": self._owner, "service": "driver", "actor": "driver", "host": this_host().name}
+        memory = memory_bytes(children=False)  # a local Ray is a child of the driver, with all its actors
+        _gauge("agrl_actor_memory_bytes", ACTOR_LABELS, "of one actor, told by itself").set(memory, own)

@@ -9,6 +9,8 @@ import os
 import re
 import sys
 import tempfile
+import threading
+import traceback
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -21,19 +23,23 @@ os.environ.setdefault("RAY_DISABLE_FAILURE_SIGNAL_HANDLER", "1")  # it aborts on
 import ray
 from ray import cloudpickle, exceptions
 
+from actors.ray_hosts import check_reachable, host_of
 from actors.ray_metrics import ActorMetrics
 from actors.service import Pending, Service, ServiceDied, Stream
-from agrl.errors import ActorError
-from agrl.network import join_network
+from agrl.errors import ActorError, ClusterError
+from agrl.machine import usable_cpus
+from agrl.network import Host, join_network, this_host
 
 LOG_TAIL_LINES = 12
+ASIDE = "aside"  # the thread that answers while the main one works
 TERMINAL_COLOUR = re.compile(r"\x1b\[\d*m")
 
 
 def start_ray(cluster: str | None, cpus: int, namespace: str) -> bool:
     """Join the cluster at address ``cluster``, or start Ray on this machine when it is None.
 
-    False when Ray runs already in this process, which is then used as it is. Raises ActorError.
+    False when Ray runs already in this process, which is then used as it is. Raises ActorError, ClusterError when it
+    is the cluster that cannot be joined.
     """
     if ray.is_initialized():
         return False
@@ -41,16 +47,21 @@ def start_ray(cluster: str | None, cpus: int, namespace: str) -> bool:
     try:
         with _own_signal_handlers():
             if cluster:
+                check_reachable(cluster)
                 ray.init(address=cluster, **quiet)
             else:
                 # by default Ray puts its workers behind every other process of the user
                 os.environ.setdefault("RAY_worker_niceness", "0")
+                # by default what is no longer needed is kept for a second: weights would always go to cold memory
+                os.environ.setdefault("RAY_free_objects_period_milliseconds", "0")
                 # one CPU when they are not counted: Ray starts as many idle processes as it has CPUs
                 ray.init(address="local", num_cpus=cpus or 1, include_dashboard=False, **quiet)
+    except ClusterError:
+        raise
     except Exception as error:
         where = f"join the Ray cluster at {cluster}" if cluster else "start Ray on this machine"
         reason, hint = _unwritable() or (str(error), "`agrl doctor` shows what Ray sees")
-        raise ActorError(f"cannot {where}: {reason}", hint=hint) from error
+        raise (ClusterError if cluster else ActorError)(f"cannot {where}: {reason}", hint=hint) from error
     return True
 
 
@@ -107,6 +118,20 @@ class _Who:
     log_file: Path | None = None
     actor_id: str = ""
 
+    def host(self) -> Host | None:
+        """Where it runs or ran, None while it has no place."""
+        found = host_of(self.actor_id) if self.actor_id else None
+        return found[0] if found else None
+
+    def __str__(self) -> str:
+        """With its host, on a cluster of several."""
+        return f"{self.name} on {host}" if len(ray.nodes()) > 1 and (host := self.host()) else self.name
+
+    def lost_host(self) -> Host | None:
+        """Its host, where that is gone as a whole."""
+        found = host_of(self.actor_id) if self.actor_id else None
+        return found[0] if found and not found[1] else None
+
 
 class RayService(Service):
     """A plain class in a Ray actor of its own."""
@@ -117,16 +142,18 @@ class RayService(Service):
         name: str,
         args: tuple,
         kwargs: dict,
-        reserved: dict,
+        place: dict,
         env: dict,
+        cpu_share: int,
         log_file: Path | None,
         run: str = "",
     ) -> None:
         self.name, self.log_file = name, log_file
         self._who = _Who(name, log_file)
         shell = type(cls.__name__, (_Shell,), {"__module__": __name__})  # the dashboard shows the wrapped class's name
-        options = {"max_restarts": 0, "max_task_retries": 0, **reserved}  # the pools replace the dead themselves
-        self._actor = ray.remote(shell).options(**options).remote(name, env, str(log_file) if log_file else None, run)
+        options = {"max_restarts": 0, "max_task_retries": 0, **place}  # the pools replace the dead themselves
+        prepare = name, env, cpu_share, str(log_file) if log_file else None, run
+        self._actor = ray.remote(concurrency_groups={ASIDE: 1})(shell).options(**options).remote(*prepare)
         self._who.actor_id = self._actor._actor_id.hex()
         self._built = self._actor.build.remote(cloudpickle.dumps((cls, args, kwargs)))
 
@@ -139,6 +166,12 @@ class RayService(Service):
 
     def ready(self) -> Pending:
         return RayPending(self._built, self._who)
+
+    def host(self) -> Host | None:
+        return self._who.host()
+
+    def where(self) -> Pending:
+        return RayPending(self._actor.where.remote(), self._who)
 
     def kill(self) -> None:
         ray.kill(self._actor, no_restart=True)
@@ -176,14 +209,17 @@ def _own_errors(who: _Who) -> Iterator[None]:
     try:
         yield
     except exceptions.GetTimeoutError:
-        raise TimeoutError(f"no answer from {who.name} in time") from None
+        raise TimeoutError(f"no answer from {who} in time") from None
     except (exceptions.RayActorError, exceptions.ObjectLostError) as error:
         if getattr(error, "actor_id", None) not in (None, who.actor_id):
             raise ActorError(
-                f"{who.name} was to work on the result of another actor, which is gone: {_reason(error)}",
+                f"{who} was to work on the result of another actor, which is gone: {_reason(error)}",
                 hint="the logs of the run say which one died, and why",
             ) from error
-        raise ServiceDied(f"{who.name} died: {_reason(error)}", hint=_where_to_look(who.log_file)) from error
+        if host := who.lost_host():
+            hint = f"is {host.name} up, does its network work? Ray has heard nothing from it for a while"
+            raise ServiceDied(f"{who.name} died with its host {host}, which is gone", hint=hint) from error
+        raise ServiceDied(f"{who} died: {_reason(error)}", hint=_where_to_look(who.log_file)) from error
     except exceptions.RayTaskError as error:
         if not isinstance(error.cause, Exception):
             raise
@@ -215,14 +251,19 @@ class _Shell:
     the driver as a dead actor, and its type is lost.
     """
 
-    def __init__(self, name: str, env: dict[str, str], log_file: str | None, run: str) -> None:
+    def __init__(self, name: str, env: dict[str, str], cpu_share: int, log_file: str | None, run: str) -> None:
         self._name = name
         self._target: Any = None
         self._failure: BaseException | None = None
         join_network(ray.util.get_node_ip_address())
+        # Ray has set it to the CPUs that were asked for
+        os.environ["OMP_NUM_THREADS"] = str(max(1, usable_cpus() // cpu_share))
         os.environ.update(env)
         if log_file:
-            _send_output_to(log_file)
+            try:
+                _send_output_to(log_file)
+            except OSError as error:
+                self._failure = _no_log(name, log_file, error)
         faulthandler.enable()  # a crash in native code leaves its Python stack in the log
         self._metrics = ActorMetrics(run, name)
 
@@ -230,6 +271,8 @@ class _Shell:
         return self._name
 
     def build(self, payload: bytes) -> None:
+        if self._failure is not None:
+            raise self._failure
         try:
             cls, args, kwargs = cloudpickle.loads(payload)  # imports the module of cls: only now, with the env set
             self._target = cls(*args, **kwargs)
@@ -237,6 +280,11 @@ class _Shell:
         except BaseException as failure:
             self._failure = failure
             raise
+
+    @ray.method(concurrency_group=ASIDE)
+    def where(self) -> list[str]:
+        stack = traceback.extract_stack(sys._current_frames()[threading.main_thread().ident])
+        return [f"{frame.filename}:{frame.name}" for frame in reversed(stack)]
 
     def call(self, method: str, *args: Any, **kwargs: Any) -> Any:
         if self._failure is not None:
@@ -251,11 +299,17 @@ class _Shell:
 
 def _send_output_to(log_file: str) -> None:
     """Point the process's standard output and error, of Python and of native code, at ``log_file`` (appending)."""
-    with contextlib.suppress(OSError):  # a node that does not see the run folder keeps Ray's own log
-        Path(log_file).parent.mkdir(parents=True, exist_ok=True)
-        target = os.open(log_file, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o644)
-        for descriptor in (1, 2):
-            os.dup2(target, descriptor)
-        os.close(target)
-        sys.stdout = os.fdopen(1, "w", buffering=1, closefd=False)
-        sys.stderr = os.fdopen(2, "w", buffering=1, closefd=False)
+    Path(log_file).parent.mkdir(parents=True, exist_ok=True)
+    target = os.open(log_file, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o644)
+    for descriptor in (1, 2):
+        os.dup2(target, descriptor)
+    os.close(target)
+    sys.stdout = os.fdopen(1, "w", buffering=1, closefd=False)
+    sys.stderr = os.fdopen(2, "w", buffering=1, closefd=False)
+
+
+def _no_log(name: str, log_file: str, error: OSError) -> ClusterError:
+    return ClusterError(
+        f"{name} on {this_host()} cannot write its log {log_file}: {error.strerror}",
+        hint="all hosts must see the run folder, at the same path, and may write to it",
+    )

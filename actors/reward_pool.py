@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from actors.pool import ServicePool
+from actors.pool import NoPlace, ServicePool
 from actors.runtime import Runtime, wait_any
 from actors.scoring import RewardWorker, Scorable
 from actors.service import Pending, ServiceDied
@@ -68,7 +68,6 @@ class RewardPool:
             restarts=restarts,
             timeout_s=START_LIMIT_S,
             log_dir=log_dir,
-            cpus=1,
         )
         self._queues = [_Queue() for _ in range(actors)]
         self._timeout_s = timeout_s
@@ -86,13 +85,19 @@ class RewardPool:
             self.ready()  # the time limit is for scoring, not for starting
         for index in range(len(self._queues)):
             self._take_finished(index)
-        index = min(range(len(self._queues)), key=lambda i: sum(len(t.items) for t in self._queues[i].tickets))
+        index = self._least_busy()
+        ticket = Ticket(items, self._send(index, items))
+        self._append(index, ticket)
+        return ticket
+
+    def _least_busy(self) -> int:
+        return min(self._pool.present, key=lambda i: sum(len(t.items) for t in self._queues[i].tickets))
+
+    def _append(self, index: int, ticket: Ticket) -> None:
         queue = self._queues[index]
         if not queue.tickets:
             queue.since = time.monotonic()
-        ticket = Ticket(items, self._send(index, items))
         queue.tickets.append(ticket)
-        return ticket
 
     def collect(self, ticket: Ticket) -> list[Score]:
         """The scores of handed-in work, one an item and in order; waits for them.
@@ -150,8 +155,15 @@ class RewardPool:
         queue.since = time.monotonic()
 
     def _replace(self, index: int, cause: Exception, counts: bool = True) -> None:
-        self._pool.replace(index, cause, counts)
         queue = self._queues[index]
+        try:
+            self._pool.replace(index, cause, counts)
+        except NoPlace:  # the others do its work
+            while queue.tickets:
+                ticket, heir = queue.tickets.popleft(), self._least_busy()
+                ticket.pending = self._send(heir, ticket.items)
+                self._append(heir, ticket)
+            return
         queue.since = time.monotonic()
         for ticket in queue.tickets:
             ticket.pending = self._send(index, ticket.items)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import dataclasses
 from collections import Counter
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
@@ -12,12 +11,11 @@ from typing import Any
 from actors.engine import RolloutEngine
 from actors.engine_sleep import EngineSleep
 from actors.generation import EngineSettings, Generation, GenerationRequest, SamplingSettings
-from actors.pool import ServicePool
+from actors.pool import NoPlace, ServicePool
 from actors.runtime import Runtime, wait_any
 from actors.service import ServiceDied, Stream
 from actors.weight_sync import WeightSource, WeightSync
 from agrl.errors import AgrlError
-from agrl.machine import usable_cpus
 
 
 @dataclass
@@ -51,8 +49,8 @@ class RolloutPool:
     """``actors`` engines of one model. They load in the background; ``ready`` waits for them.
 
     An actor that dies, hangs for ``timeout_s`` seconds or breaks is replaced up to ``restarts`` times: the new one gets
-    the current weights and the requests that the old one left unfinished. ``gpus``: of each actor. ``transport``: of
-    new weights, see ``agrl.transport``.
+    the current weights and the requests that the old one left unfinished. Where no host has room for one, the others go
+    on. ``transport``: of new weights, see ``agrl.transport``.
     """
 
     def __init__(
@@ -64,13 +62,10 @@ class RolloutPool:
         actors: int = 1,
         restarts: int = 3,
         timeout_s: float = 1800.0,
-        gpus: float = 0.0,
         log_dir: Path | None = None,
         transport: str = "object_store",
         engine: type = RolloutEngine,
     ) -> None:
-        if not settings.threads and runtime.mode != "cluster":  # actors of one machine share its CPUs
-            settings = dataclasses.replace(settings, threads=max(1, usable_cpus() // actors))
         self._pool = ServicePool(
             runtime,
             "rollout",
@@ -80,8 +75,6 @@ class RolloutPool:
             restarts=restarts,
             timeout_s=timeout_s,
             log_dir=log_dir,
-            gpus=gpus,
-            cpus=settings.threads or 1,
             env=settings.environment(),
         )
         self._timeout_s, self._inline = timeout_s, runtime.mode == "inline"
@@ -99,15 +92,19 @@ class RolloutPool:
         """Every request's generation as it finishes, with the index of the actor that made it.
 
         Request i goes to actor i modulo their number: fixed, so that a run can be repeated. Read it to its end: what is
-        not read is generated nevertheless. Raises ActorError when an actor is lost too often, WeightSyncError when one
-        samples from weights of another version than the last broadcast.
+        not read is generated nevertheless. Raises ActorError when an actor is lost too often, ClusterError when no host
+        has room for the last one, WeightSyncError when one samples from weights of another version than the last
+        broadcast.
         """
         self._sleep.end()
-        left = [{r.request_id: r for r in requests[index :: len(self._pool)]} for index in range(len(self._pool))]
-        streams = {self._send(index, left, sampling): index for index in range(len(self._pool)) if left[index]}
+        left: list[dict[str, GenerationRequest]] = [{} for _ in range(len(self._pool))]
+        streams: dict[Stream, int] = {}
+        self._deal(requests, left, streams, sampling)
         while streams:
             ready = wait_any(list(streams), self._timeout_s)
             for stream in ready or list(streams):
+                if stream not in streams:  # of an actor that is lost
+                    continue
                 index = streams[stream]
                 try:
                     if not ready:
@@ -130,14 +127,27 @@ class RolloutPool:
         """Whether a new engine may do better: not when the request is at fault, nor for someone with a debugger."""
         return isinstance(error, ServiceDied) or not (isinstance(error, AgrlError) or self._inline)
 
-    def _send(self, index: int, left: list[dict], sampling: SamplingSettings) -> Stream:
-        return self._pool.services[index].stream("generate", list(left[index].values()), sampling)
+    def _deal(self, requests: Sequence[GenerationRequest], left: list[dict], streams: dict, sampling: Any) -> None:
+        for position, index in enumerate(self._pool.present):
+            self._send(index, requests[position :: len(self._pool.present)], left, streams, sampling)
+
+    def _send(self, index: int, requests: Sequence, left: list[dict], streams: dict, sampling: Any) -> None:
+        if requests:
+            left[index] |= {request.request_id: request for request in requests}
+            streams[self._pool.services[index].stream("generate", list(requests), sampling)] = index
 
     def _resend(self, stream: Stream, streams: dict, left: list[dict], sampling: Any, cause: Exception) -> None:
-        index = streams.pop(stream)
-        self._sync.replace(index, cause)
-        if left[index]:
-            streams[self._send(index, left, sampling)] = index
+        """Replace the actor of a stream; what it left undone goes to the new one, or to the others without one."""
+        index = streams[stream]
+        for lost in [its for its, of in streams.items() if of == index]:
+            del streams[lost]
+        undone, left[index] = list(left[index].values()), {}
+        try:
+            self._sync.replace(index, cause)
+        except NoPlace:
+            self._deal(undone, left, streams, sampling)
+        else:
+            self._send(index, undone, left, streams, sampling)
 
     def broadcast(self, version: int, weights: WeightSource) -> None:
         """Give every actor the learner's weights, which are of ``version``; see ``WeightSync.broadcast``."""
@@ -150,12 +160,13 @@ class RolloutPool:
 
     def info(self) -> list[dict[str, Any]]:
         """What each engine says of itself, see ``RolloutEngine.info``."""
-        return [service.call("info").result(self._timeout_s) for service in self._pool.services]
+        return [self._pool.services[index].call("info").result(self._timeout_s) for index in self._pool.present]
 
     def metrics(self) -> dict[str, float]:
         """Restarts since the start, and the traffic of rollouts for training since this was last called."""
         traffic, self._traffic = self._traffic, Traffic()
-        return {"actors/rollout_restarts": float(sum(self._pool.replaced))} | traffic.metrics()
+        restarts, absent = float(sum(self._pool.replaced)), float(len(self._pool.absent))
+        return {"actors/rollout_restarts": restarts, "actors/rollout_absent": absent} | traffic.metrics()
 
     def gauges(self) -> dict[str, dict[str, float]]:
         """What the driver knows of each actor, by name."""

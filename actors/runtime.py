@@ -3,12 +3,18 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Sequence
+from collections import Counter
+from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
+from actors.placement import Group
 from actors.service import Pending, Service, Stream
 from agrl.errors import ConfigError
+from agrl.network import Host
+
+if TYPE_CHECKING:
+    from actors.ray_hosts import Place
 
 
 class Runtime:
@@ -16,7 +22,7 @@ class Runtime:
 
     ``address``: of the cluster, None or "auto" for the one this machine belongs to. ``cpus``: CPUs that a local Ray
     offers; 0 places every service without counting CPUs. ``run``: what the metrics of the services are labelled with.
-    Raises ActorError when Ray cannot be started or joined.
+    Raises ActorError when Ray cannot be started, ClusterError when the cluster cannot be joined.
     """
 
     def __init__(
@@ -32,29 +38,64 @@ class Runtime:
             raise ConfigError(f"ray.mode: unknown mode {self.mode!r}", hint="use local, cluster or inline")
         self._count_cpus = self.mode == "cluster" or cpus > 0
         self._owns_ray = False
+        self._places: dict[str, Place] = {}  # of the actors for which there is something reserved, by their names
+        self._services: dict[str, Service] = {}  # the last one started of each name
         if self.mode != "inline":
             from actors.ray_service import start_ray
 
             cluster = (address or "auto") if self.mode == "cluster" else None
             self._owns_ray = start_ray(cluster, cpus, namespace)
 
+    def reserve(self, groups: Sequence[Group]) -> None:
+        """Set aside what the actors of the groups take, on hosts that have it; ``start`` puts them there by name.
+
+        CPUs only where they are counted. Raises ClusterError, naming every host, when there is no room.
+        """
+        if self.mode == "inline":
+            return
+        if not self._count_cpus:
+            groups = [counted for group in groups if (counted := group.without_cpus()).bundles]
+        if groups:
+            from actors.ray_hosts import reserve
+
+            self._places |= reserve(groups)
+
+    def ask_hosts(self, function: Callable, *args: Any, seconds: float) -> dict[Host, Any]:
+        """What a function of a module that uses nothing of the project returns on each host with a reserved place, or
+        the error in its place."""
+        from actors.ray_hosts import ask_hosts, hosts_by_node
+
+        hosts = hosts_by_node()
+        nodes = dict.fromkeys(place.node() for place in self._places.values())
+        return {hosts[node]: answer for node, answer in ask_hosts(function, list(nodes), args, seconds).items()}
+
+    def most_on_a_host(self, actors: Sequence[str]) -> int:
+        """How many of these actors share a host, at most; all of them where nothing is reserved."""
+        nodes = Counter(self._places[name].node() if name in self._places else "" for name in actors)
+        return max(nodes.values())
+
     def start(
         self,
         cls: type,
         name: str,
         *args: Any,
-        gpus: float = 0,
-        cpus: float = 0,
         env: dict[str, str] | None = None,
+        cpu_share: int = 1,
         log_file: Path | str | None = None,
         **kwargs: Any,
     ) -> Service:
-        """Build ``cls(*args, **kwargs)`` as a service; returns at once, ``Service.ready()`` waits.
+        """Build ``cls(*args, **kwargs)`` as a service, in its reserved place; ``Service.ready()`` waits for that.
 
         ``env`` is set, and the process's output sent to ``log_file``, before the module of ``cls`` is imported there
-        (inline: the environment is set where it is not set already, the output stays).
+        (inline: the environment is set where it is not set already, the output stays). ``cpu_share``: processes that
+        share the CPUs of its host; as many threads as that leaves are OpenMP's where ``env`` does not say.
         """
-        env = dict(env or {})
+        self._services[name] = self._start(cls, name, args, kwargs, dict(env or {}), cpu_share, log_file)
+        return self._services[name]
+
+    def _start(
+        self, cls: type, name: str, args: tuple, kwargs: dict, env: dict, cpu_share: int, log_file: Path | str | None
+    ) -> Service:
         if self.mode == "inline":
             from actors.inline_service import InlineService
 
@@ -63,9 +104,13 @@ class Runtime:
             return InlineService(cls, name, args, kwargs)
         from actors.ray_service import RayService
 
-        reserved = {"num_gpus": gpus, "num_cpus": cpus if self._count_cpus else 0}
+        place = self._places[name].options() if name in self._places else {"num_cpus": 0, "num_gpus": 0}
         log_file = Path(log_file).absolute() if log_file else None
-        return RayService(cls, name, args, kwargs, reserved, env, log_file, self.run)
+        return RayService(cls, name, args, kwargs, place, env, cpu_share, log_file, self.run)
+
+    def hosts(self) -> dict[str, Host]:
+        """Where each service runs, by its name; without those that have no place yet."""
+        return {name: host for name, service in self._services.items() if (host := service.host())}
 
     def put(self, value: Any) -> Pending:
         """Store a value once, to be given to several services."""
@@ -78,7 +123,15 @@ class Runtime:
         return put(value)
 
     def shutdown(self) -> None:
-        """Stop the Ray that this runtime started or leave the cluster, ending every service that it started."""
+        """Give back what is reserved, and stop the Ray that this runtime started or leave the cluster.
+
+        Every service that it started ends.
+        """
+        if self._places:
+            from actors.ray_hosts import release
+
+            release(self._places)
+            self._places = {}
         if self._owns_ray:
             from actors.ray_service import stop_ray
 

@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from agrl.errors import ActorError
+from agrl.network import Host
 
 
 class ServiceDied(ActorError):
@@ -58,6 +59,17 @@ class Service(ABC):
     @abstractmethod
     def ready(self) -> Pending:
         """Done once the object is built; raises what its constructor raised."""
+
+    def host(self) -> Host | None:
+        """Where it runs, or ran; None while it waits for a place."""
+        return None
+
+    @abstractmethod
+    def where(self) -> Pending:
+        """What the process is in now: "file:function" of the Python calls under way, innermost first.
+
+        Answered beside a call that takes long, unless the process is stopped or out of reach.
+        """
 
     @abstractmethod
     def kill(self) -> None:

@@ -4,15 +4,17 @@ from __future__ import annotations
 
 import time
 from collections.abc import Iterator, Sequence
+from contextlib import suppress
 from typing import Protocol
 
-from actors.pool import ServicePool
+from actors.pool import NoPlace, ServicePool
 from actors.service import Pending, Service, ServiceDied
 from agrl.errors import WeightSyncError
 from agrl.transport.collective import Meeting
 from agrl.transport.parcel import TransferFailed
 
 HEALING = "object_store"  # by which a single engine gets weights, whatever the others get them by
+GROUP_SHARE = 0.5  # of the time limit: a group gives up, and says why, before those who wait for its members do
 AT_A_TIME = 2  # buckets that are on their way to an engine, or being gathered for it
 
 
@@ -57,16 +59,17 @@ class WeightSync:
         """
         self.version, self._source = version, source
         self._adapters = self._adapters is not False and self._served_beside(source)
-        everyone = range(len(self._pool))
-        missed = self._transfer(self._transport, everyone)
+        missed = self._transfer(self._transport, self._pool.present)
         dead = {index: error for index, error in missed.items() if isinstance(error, ServiceDied)}
         if missed and not dead:
             raise next(iter(missed.values()))
         for index, error in dead.items():
-            self.replace(index, error)
+            with suppress(NoPlace):
+                self.replace(index, error)
         for index in missed.keys() - dead.keys():  # of a group that broke
             if again := self._transfer(HEALING, [index]):
-                self.replace(index, again[index])
+                with suppress(NoPlace):
+                    self.replace(index, again[index])
 
     @property
     def brings_all_weights(self) -> bool:
@@ -79,7 +82,7 @@ class WeightSync:
         self.broadcast(self.version, self._source)
 
     def replace(self, index: int, cause: Exception) -> None:
-        """A new engine in place of a lost one, with the present weights before it serves."""
+        """A new engine in place of a lost one, with the present weights before it serves. Raises NoPlace."""
         while True:
             self._pool.replace(index, cause)
             if self._source is None:  # it has just loaded the model's folder, as the others did
@@ -104,7 +107,7 @@ class WeightSync:
         """
         if not source.served_beside or source.model_path != self._model_path:
             return False
-        asked = [service.call("info") for service in self._pool.services]
+        asked = [self._pool.services[index].call("info") for index in self._pool.present]
         return all(pending.result(self._timeout_s)["adapters"] for pending in asked)
 
     def _transfer(self, transport: str, indices: Sequence[int]) -> dict[int, Exception]:
@@ -125,16 +128,25 @@ class WeightSync:
 
     def _meet(self, transfer: Transfer) -> None:
         """A group of the learner and all engines, a new one where an engine has been replaced since the last."""
-        if self._group == self._pool.services:
+        present = self._pool.present
+        if self._group == [self._pool.services[index] for index in present]:
             return
         self._group = []
-        meeting = Meeting(self._source.address(), 0, 1 + self._workers * len(self._pool), self._timeout_s)
-        first = {index: meeting.member(1 + self._workers * index) for index in range(len(self._pool))}
-        transfer.call("open_transport", lambda index: ("collective", first[index]))
+        world = 1 + self._workers * len(present)
+        meeting = Meeting(self._source.address(), 0, world, self._timeout_s * GROUP_SHARE)
+        along = {index: 1 + self._workers * place for place, index in enumerate(self._along(meeting, present))}
+        transfer.call("open_transport", lambda index: ("collective", meeting.member(along[index])))
         self._source.open("collective", meeting)
         transfer.settle()
         if not transfer.missed:
-            self._group = list(self._pool.services)
+            self._group = [self._pool.services[index] for index in present]
+
+    def _along(self, meeting: Meeting, present: Sequence[int]) -> list[int]:
+        """The engines in an order in which a chain from the learner leaves each host once."""
+        asked = {index: self._pool.services[index].call("info") for index in present}
+        hosts = {index: pending.result(self._timeout_s)["host"] for index, pending in asked.items()}
+        learner = meeting.address.rpartition(":")[0]
+        return sorted(present, key=lambda index: (hosts[index] != learner, hosts[index], index))
 
 
 class Transfer:

@@ -38,6 +38,10 @@ class ActorError(AgrlError):
     """An actor died or hung and could not be replaced; the message names it."""
 
 
+class ClusterError(AgrlError):
+    """A cluster cannot be joined, has no room, or one of its hosts lacks something; the message names the host."""
+
+
 class RewardError(AgrlError):
     """Scoring failed for so much of a step that training on the rest would be wrong."""
 

@@ -25,6 +25,7 @@ sys.path[0] = str(Path(__file__).parents[1])  # not this folder, whose learner.p
 import numpy as np
 
 from actors.generation import EngineSettings, GenerationRequest, SamplingSettings
+from actors.placement import Bundle, Group, Seat
 from actors.rollout_pool import RolloutPool
 from actors.runtime import Runtime
 from agrl.models.build import make_tiny_model
@@ -91,8 +92,9 @@ def ours(pool: RolloutPool, args: argparse.Namespace, round_: int) -> tuple[int,
 
 def compare(args: argparse.Namespace, folder: str) -> dict:
     runtime = Runtime("local")
-    gpus = 0.5 if args.device == "cuda" else 0.0
-    pool = RolloutPool(runtime, folder, settings(args), gpus=gpus, timeout_s=600, log_dir=Path(folder))
+    seat = Seat("rollout-0", gpus=0.5 if args.device == "cuda" else 0.0)
+    runtime.reserve([Group("rollout engine", "--device", (Bundle((seat,)),))])
+    pool = RolloutPool(runtime, folder, settings(args), timeout_s=600, log_dir=Path(folder))
     pool.ready()
     command = [sys.executable, __file__, *sys.argv[1:], "--offline", folder]
     with (Path(folder) / "offline.log").open("w") as log:

@@ -45,14 +45,23 @@ def compile_operators() -> None:
     ShareMemCommBuilder().load(verbose=False)
 
 
-def init_process_group(rank: int, world: int, address: str, timeout_s: float) -> None:
-    """Join the learner's process group at ``address`` ("host:port"); does nothing when this process already has one."""
+def init_process_group(rank: int, world: int, address: str, timeout_s: float, one_host: bool = True) -> None:
+    """Join the learner's process group at ``address`` ("host:port"); does nothing when this process already has one.
+
+    Collectives of a training go through Gloo or NCCL. What DeepSpeed has beside them for CPUs, shared memory, serves
+    its inference alone, and only where LOCAL_SIZE is the number of ranks. Nothing here sets that, because it takes 71
+    MB of /dev/shm a rank that are never freed; ranks of ``one_host`` may be started with it.
+    """
     from datetime import timedelta
 
     find_operators()
     import deepspeed
 
-    os.environ.update(RANK=str(rank), WORLD_SIZE=str(world), LOCAL_RANK="0")
+    host, _, port = address.rpartition(":")
+    # LOCAL_RANK: Ray shows a process its own GPUs alone. MASTER_*: DeepSpeed names its shared memory by them.
+    os.environ.update(RANK=str(rank), WORLD_SIZE=str(world), LOCAL_RANK="0", MASTER_ADDR=host, MASTER_PORT=port)
+    if not one_host:  # or DeepSpeed would look for the memory of all ranks here, forever
+        os.environ.pop("LOCAL_SIZE", None)
     if torch.distributed.is_initialized():  # by vLLM, when every service lives in this process: a group of one, as ours
         return
     deepspeed.init_distributed(

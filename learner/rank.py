@@ -18,7 +18,7 @@ from agrl.models.logprobs import PolicyModel
 from agrl.models.packing import choose_packing
 from agrl.models.probe import check_output_layer
 from agrl.models.tokens import load_tokenizer
-from agrl.network import this_host
+from agrl.network import Host, this_host
 from agrl.transport.collective import Meeting
 from agrl.transport.parcel import Parcel, TransferFailed
 from learner.adapters import WithoutAdapters, add_adapters, check_merge, served_beside
@@ -65,11 +65,15 @@ class LearnerRank:
             s.bind(("", 0))
             return f"{host}:{s.getsockname()[1]}"
 
-    def setup(self, address: str) -> tuple[str, str]:
-        """Join the process group and ``start``."""
+    def host(self) -> Host:
+        """Where this rank runs."""
+        return this_host()
+
+    def setup(self, address: str, one_host: bool = True) -> tuple[str, str]:
+        """Join the process group and ``start``. ``one_host``: whether all ranks are on this one."""
         if self.settings.threads:
             torch.set_num_threads(self.settings.threads)
-        init_process_group(self.rank, self.world, address, self.settings.timeout_s)
+        init_process_group(self.rank, self.world, address, self.settings.timeout_s, one_host)
         return self.start(self.settings)
 
     def start(self, settings: RankSettings) -> tuple[str, str]:

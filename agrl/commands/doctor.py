@@ -168,7 +168,11 @@ def ray_cluster() -> Check:
         found = "none running: a run starts Ray on this machine and stops it again"
         return Check("ray", "cluster", found, WARN if address else OK, advice)
     usage = [line.strip() for line in done.stdout.splitlines() if line.strip().endswith((" CPU", " GPU", " memory"))]
-    return Check("ray", "cluster", "; ".join(usage) or "running", OK, "join it with ray=cluster ray.address=auto")
+    advice = "join it with ray=cluster ray.address=auto"
+    nodes = Path(os.environ.get("RAY_TMPDIR", "/tmp")) / "ray" / "prom_metrics_service_discovery.json"
+    if nodes.exists():  # on its head
+        advice += f"; Prometheus finds its nodes in {nodes} (docs/monitoring.md)"
+    return Check("ray", "cluster", "; ".join(usage) or "running", OK, advice)
 
 
 def _requirements(extra: str) -> list:

@@ -11,6 +11,7 @@ from agrl.config.schema import (
     GuidanceSource,
     Importance,
     KLIn,
+    Placement,
     Ratio,
     RayMode,
     Semantics,
@@ -214,6 +215,13 @@ def _check_placement(config: Config) -> None:
                     f"{key}={_value(config, key)} cannot run with ray=inline: one process holds one learner rank and "
                     f"one rollout engine; set {key}=1"
                 )
+    if 0 < config.rollout.gpus_per_actor < config.rollout.tensor_parallel:
+        raise ConfigError(
+            f"rollout.gpus_per_actor={config.rollout.gpus_per_actor:g} is less than rollout.tensor_parallel="
+            f"{config.rollout.tensor_parallel}: an engine needs a GPU for each part of its model"
+        )
+    if config.ray.placement == Placement.colocated:
+        _check_colocated(config)
     if config.ray.address and config.ray.mode == RayMode.inline:
         raise ConfigError(f"ray.address={config.ray.address} contradicts ray=inline, which starts no Ray")
 
@@ -231,35 +239,41 @@ def _check_transport(config: Config) -> None:
             f"{learner.gpus_per_rank:g}, rollout.gpus_per_actor={rollout.gpus_per_actor:g}; use "
             "sync.transport=object_store"
         )
-    if transport == Transport.collective and 0 < rollout.gpus_per_actor < 1:
+    colocated = config.ray.placement == Placement.colocated
+    if transport == Transport.collective and colocated and rollout.gpus_per_actor:
         raise ConfigError(
-            f"sync.transport=collective with rollout.gpus_per_actor={rollout.gpus_per_actor:g}: NCCL takes no two "
-            "members on one GPU; use sync.transport=ipc or object_store"
+            "sync.transport=collective contradicts ray.placement=colocated: NCCL takes no two members on one GPU; use "
+            "sync.transport=ipc or object_store"
         )
-    if transport == Transport.ipc:
-        _check_ipc(config)
+    if transport == Transport.ipc and not (colocated and rollout.gpus_per_actor):
+        raise ConfigError(
+            "sync.transport=ipc passes weights within a GPU that a learner rank and an engine share: set "
+            "ray.placement=colocated, learner.gpus_per_rank=1 and rollout.gpus_per_actor=1, or use "
+            "sync.transport=object_store"
+        )
 
 
-def _check_ipc(config: Config) -> None:
+def _check_colocated(config: Config) -> None:
     learner, rollout = config.learner, config.rollout
-    for key, share in (
-        ("learner.gpus_per_rank", learner.gpus_per_rank),
-        ("rollout.gpus_per_actor", rollout.gpus_per_actor),
-    ):
-        if not 0 < share < 1:
+    pairs = (
+        ("learner.ranks", learner.ranks, "rollout.actors", rollout.actors),
+        ("learner.gpus_per_rank", learner.gpus_per_rank, "rollout.gpus_per_actor", rollout.gpus_per_actor),
+    )
+    for key, value, other, its in pairs:
+        if value != its:
             raise ConfigError(
-                f"sync.transport=ipc passes weights within a GPU that a learner rank and an engine share, and {key}="
-                f"{share:g} is no share of one; set it between 0 and 1, or use collective or object_store"
+                f"ray.placement=colocated needs {key}={value:g} equal to {other}={its:g}: learner rank i and engine i "
+                "share a GPU"
             )
     if rollout.tensor_parallel > 1:
         raise ConfigError(
-            f"sync.transport=ipc contradicts rollout.tensor_parallel={rollout.tensor_parallel}: an engine that has a "
-            "share of one GPU has no other; use sync.transport=object_store"
+            f"ray.placement=colocated cannot run with rollout.tensor_parallel={rollout.tensor_parallel}: an engine "
+            "shares one GPU with one rank; use ray.placement=separate, or rollout.tensor_parallel=1"
         )
-    if learner.ranks < rollout.actors:
+    if learner.gpus_per_rank not in (0, 1):
         raise ConfigError(
-            f"sync.transport=ipc needs a learner rank beside every engine: learner.ranks={learner.ranks}, "
-            f"rollout.actors={rollout.actors}"
+            f"ray.placement=colocated shares one GPU between a rank and an engine: learner.gpus_per_rank="
+            f"{learner.gpus_per_rank:g} must be 1 (or 0 where there are no GPUs)"
         )
 
 

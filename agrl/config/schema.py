@@ -100,6 +100,11 @@ class TrackerName(str, Enum):  # each is also the name of its package, and of an
     trackio = "trackio"
 
 
+class Placement(str, Enum):
+    separate = "separate"  # learner ranks and engines have GPUs of their own
+    colocated = "colocated"  # learner rank i and engine i share theirs, in turns
+
+
 @dataclass
 class TaskConfig:
     rulebook: str = "relevance"  # a name under conf/rulebooks, or a path to a YAML file
@@ -205,12 +210,11 @@ class LearnerConfig:
 
 @dataclass
 class SyncConfig:
-    """How new weights reach the rollout engines, and the check that they sample from them: their log-probabilities
-    against the learner's, same tokens and version."""
+    """How new weights reach the rollout engines, and the check that the engines sample from them."""
 
     transport: Transport = Transport.object_store  # anywhere; collective: Gloo or NCCL; ipc: within a shared GPU
     check: bool = True  # stop the run when a rollout actor samples from other weights than it claims
-    max_mean_gap: float = 1e-3  # nats per token, averaged over an actor's tokens; about 0.05 suits bfloat16
+    max_mean_gap: float = 1e-3  # learner's to engine's log-probabilities, nats per token; about 0.05 suits bfloat16
 
 
 @dataclass

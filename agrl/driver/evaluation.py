@@ -43,7 +43,7 @@ class Judge:
     def predictions(self, console) -> dict[str, list[Prediction]]:
         """Start rollout actors, judge every set greedily, and stop them: set name -> predictions."""
         config = self.config
-        runtime = start_runtime(config)
+        runtime = start_runtime(config, Path(config.run), ["rollout"])
         try:
             rollouts = start_rollouts(config, runtime, RunFolder(config.run))
             with phase(console, f"Loading {config.model.path}"):

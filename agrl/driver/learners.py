@@ -7,15 +7,14 @@ from typing import Any
 
 import numpy as np
 
-from actors.runtime import Runtime, wait_any
-from actors.service import Pending, Service, ServiceDied
+from actors.runtime import Runtime
+from actors.service import Pending, Service
 from agrl.algorithms.batch import Minibatch, PreferencePair, TrainSequence, plan_minibatches, plan_pairs
 from agrl.algorithms.policy_loss import LossSettings
 from agrl.algorithms.preference import PreferenceSettings
 from agrl.config.schema import Config, KLIn
 from agrl.driver.learner_weights import LearnerWeights
-from agrl.errors import LearnerError
-from agrl.machine import usable_cpus
+from agrl.driver.ranks import wait_for_ranks
 from learner.rank import LearnerRank, RankSettings, StepSums
 from learner.sync_check import sync_metrics
 from learner.throughput import throughput_metrics
@@ -30,26 +29,26 @@ class LearnerGroup:
         self.runtime, self.config = runtime, config
         self.version, self.doing = 0, "start-up"
         c, ranks = config.learner, config.learner.ranks
-        settings = self._settings(config)
+        settings, names = self._settings(config), [f"learner-{rank}" for rank in range(ranks)]
+        env = {"OMP_NUM_THREADS": str(c.threads)} if c.threads else {}
         self.ranks: list[Service] = [
             runtime.start(
                 LearnerRank,
-                f"learner-{rank}",
+                name,
                 settings,
                 rank,
                 ranks,
-                gpus=c.gpus_per_rank,
-                cpus=1,
-                env={} if c.gpus_per_rank else CPU_ENVIRONMENT | {"OMP_NUM_THREADS": str(settings.threads or 1)},
-                log_file=log_dir / f"learner-{rank}.log",
+                env=env if c.gpus_per_rank else env | CPU_ENVIRONMENT,
+                cpu_share=runtime.most_on_a_host(names),
+                log_file=log_dir / f"{name}.log",
             )
-            for rank in range(ranks)
+            for rank, name in enumerate(names)
         ]
 
     def setup(self) -> str:
         """Load the model on every rank; returns a line that says so where it does not take ``learner.packing``."""
-        address = self.on_first_rank("rendezvous")
-        return self._loaded(self.on_all_ranks("setup", address))
+        one_host = len(set(self.on_all_ranks("host"))) == 1
+        return self._loaded(self.on_all_ranks("setup", self.on_first_rank("rendezvous"), one_host))
 
     def restart(self, config: Config) -> None:
         """Begin another run on the same ranks: its model, a fresh optimizer, its settings; ``version`` goes on."""
@@ -64,8 +63,6 @@ class LearnerGroup:
 
     def _settings(self, config: Config) -> RankSettings:
         c = config.learner
-        # Ray gives a process one OpenMP thread unless told otherwise; ranks on one machine share its CPUs
-        shared = 0 if self.runtime.mode == "cluster" else max(1, usable_cpus() // c.ranks)
         return RankSettings(
             model_path=config.model.path,
             dtype=config.model.dtype,
@@ -77,7 +74,7 @@ class LearnerGroup:
             lora_rank=config.model.lora_rank,
             lora_alpha=config.model.lora_alpha,
             seed=config.trainer.seed,
-            threads=c.threads or shared,
+            threads=c.threads,
             timeout_s=c.timeout_s,
             reference=c.kl_coef > 0,
             packing=c.packing.value,
@@ -142,12 +139,12 @@ class LearnerGroup:
     def on_first_rank(self, method: str, *args: Any) -> Any:
         """A call that rank 0 alone is to answer."""
         self.doing = method.replace("_", " ")
-        return self._gather([self.ranks[0].call(method, *args)])[0]
+        return self._gather({self.ranks[0].call(method, *args): self.ranks[0]})[0]
 
     def on_all_ranks(self, method: str, *args: Any) -> list[Any]:
         """A call that every rank is to answer."""
         self.doing = method.replace("_", " ")
-        return self._gather([rank.call(method, *args) for rank in self.ranks])
+        return self._gather({rank.call(method, *args): rank for rank in self.ranks})
 
     def rest(self) -> None:
         """Give back the GPU memory that only training needed."""
@@ -182,31 +179,14 @@ class LearnerGroup:
             sequences, optimizer_steps, c.ranks, c.micro_batch_tokens, aggregation, longest, self.packing
         )
 
-    def _gather(self, pending: list[Pending]) -> list[Any]:
-        self._wait(pending)
-        return [p.result() for p in pending]
-
-    def _wait(self, pending: list[Pending]) -> None:
-        """Wait for all; the first that fails ends the group, because the others would wait for it in a collective."""
-        waiting = list(pending)
+    def _gather(self, calls: dict[Pending, Service]) -> list[Any]:
+        """All answers, in order; the first that fails ends the group: the others would wait for it in a collective."""
         try:
-            while waiting:
-                ready = wait_any(waiting, self.config.learner.timeout_s)
-                if not ready:
-                    raise LearnerError(
-                        f"no learner rank answered within learner.timeout_s={self.config.learner.timeout_s:g} s "
-                        f"({self.doing})",
-                        hint="a collective may hang: look at logs/learner-*.log of the run",
-                    )
-                for done in ready:
-                    waiting.remove(done)
-                    done.result()
-        except ServiceDied as error:
-            self.close()
-            raise LearnerError(f"{error} ({self.doing})", hint=getattr(error, "hint", "")) from error
+            wait_for_ranks(calls, self.config.learner.timeout_s, self.doing)
         except BaseException:
             self.close()
             raise
+        return [pending.result() for pending in calls]
 
 
 def _merge(ranks: list[StepSums]) -> StepSums:

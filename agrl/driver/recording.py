@@ -7,7 +7,7 @@ from pathlib import Path
 
 from actors.runtime import Runtime
 from agrl.config.saved import flat
-from agrl.config.schema import Config
+from agrl.config.schema import Config, RayMode
 from agrl.driver.runtime import run_label
 from agrl.report.recorder import Recorder
 from agrl.report.trackers import TrackedRun, Tracker, open_trackers
@@ -31,3 +31,10 @@ def open_recorder(
         about = {"steps": steps, "step": first, "gap_limit": config.sync.max_mean_gap}
         trackers.append(RunMetrics(run_label(folder), phase, about, actors, runtime.run))
     return Recorder(folder, phase, first, trackers)
+
+
+def where_watched(config: Config) -> str:
+    """Under which name a run on a cluster is found in Grafana; "" elsewhere, where nothing collects its metrics."""
+    if config.ray.mode != RayMode.cluster:
+        return ""
+    return f'Metrics: the run {run_label(config.run)} in Grafana, ray_agrl_*{{run="..."}} in Prometheus'

@@ -7,19 +7,20 @@ import time
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from typing import Any
 
-from agrl.config.schema import Config
+from agrl.config.schema import Config, RayMode
 from agrl.data.files import read_examples
 from agrl.data.leaks import shared_queries
 from agrl.disk import write_whole
 from agrl.driver.checkpoint import restore, save_checkpoint
 from agrl.driver.clock import Clock
 from agrl.driver.evaluate import evaluate_sets, evaluation_sets
+from agrl.driver.placement import host_lines
 from agrl.driver.plan import check_pool, describe
 from agrl.driver.prompts import PromptEncoder
-from agrl.driver.recording import open_recorder
+from agrl.driver.recording import open_recorder, where_watched
 from agrl.driver.run_folder import Checkpoint, RunFolder
 from agrl.driver.services import Services, start_services
 from agrl.driver.stall import needs_answers, refuse_unparsed
@@ -91,6 +92,7 @@ class Run:
             "version": self.s.learner.version,
             "wall_s": self.wall_s,
             "phases": dict(self.phases) | self.clock.seconds,
+            "placement": {actor: asdict(host) for actor, host in self.s.runtime.hosts().items()},
         }
         write_whole(self.folder.path / "summary.json", json.dumps(summary, indent=2) + "\n")
         with phase(self.console, "Writing the report"):
@@ -128,6 +130,9 @@ def running_services(config: Config, folder: RunFolder, pool: Sequence[Example],
             notice = services.ready()
         if notice:
             console.print(notice)
+        if config.ray.mode == RayMode.cluster:
+            for line in host_lines(services.runtime.hosts()):
+                console.print(line, soft_wrap=True)
         yield services
     finally:
         if services is not None:
@@ -143,6 +148,8 @@ def running(config: Config, folder: RunFolder, command: str, console, resume: bo
     folder.start(config, load_rulebook(config.task.rulebook), command, resume)
     for line in describe(config, pool_size=len(data.pool), too_long=data.too_long):
         console.print(line)
+    if where := where_watched(config):
+        console.print(where, markup=False, soft_wrap=True)
     for leak in shared_queries({"data.train": data.pool}, data.sets):
         console.print(f"Note: {leak}", soft_wrap=True)
     began = time.perf_counter()

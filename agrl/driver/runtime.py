@@ -2,16 +2,31 @@
 
 from __future__ import annotations
 
+from collections.abc import Collection
 from pathlib import Path
 
 from actors.runtime import Runtime
-from agrl.config.schema import Config
+from agrl.config.schema import Config, RayMode
+from agrl.driver.placement import SERVICES, placement_groups
+from agrl.driver.preflight import check_hosts
 
 
-def start_runtime(config: Config) -> Runtime:
-    """Start or join Ray, or nothing with ``ray=inline``. Raises ActorError when Ray cannot be had."""
+def start_runtime(config: Config, run: Path, services: Collection[str] = SERVICES) -> Runtime:
+    """Start or join Ray (nothing with ``ray=inline``), with places reserved for the services and every host looked at.
+
+    Raises ActorError when Ray cannot be had; ClusterError when the cluster cannot be joined or has no room, or one of
+    its hosts lacks something.
+    """
     c = config.ray
-    return Runtime(c.mode.value, c.address, c.cpus, c.namespace, run_label(config.run))
+    runtime = Runtime(c.mode.value, c.address, c.cpus, c.namespace, run_label(run))
+    try:
+        runtime.reserve(placement_groups(config, services))
+        if c.mode == RayMode.cluster:
+            check_hosts(config, runtime, run)
+    except BaseException:
+        runtime.shutdown()
+        raise
+    return runtime
 
 
 def run_label(folder: str | Path) -> str:

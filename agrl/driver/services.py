@@ -121,7 +121,6 @@ def start_rollouts(config: Config, runtime: Runtime, run: RunFolder, lora_rank: 
         actors=c.actors,
         restarts=c.restarts,
         timeout_s=c.timeout_s,
-        gpus=c.gpus_per_actor,
         log_dir=run.logs,
         transport=config.sync.transport.value,
     )
@@ -131,7 +130,7 @@ def start_services(config: Config, run: RunFolder, pool: Sequence[Example]) -> S
     """Start all services of an RL run; engines, scorers and learner ranks load side by side."""
     encoder = PromptEncoder.load(config)
     book = encoder.book
-    runtime = start_runtime(config)
+    runtime = start_runtime(config, run.path)
     learner = LearnerGroup(runtime, config, run.logs)
     rollouts = start_rollouts(config, runtime, run, config.model.lora_rank)
     rewards = start_rewards(config, runtime, run, book)

@@ -14,13 +14,14 @@ import numpy as np
 
 from agrl.algorithms.batch import TrainSequence
 from agrl.algorithms.schedule import learning_rate
-from agrl.config.schema import Config
+from agrl.config.schema import Config, RayMode
 from agrl.data.files import read_examples
 from agrl.driver.checkpoint import Length, is_due, restore, save_checkpoint, to_resume
 from agrl.driver.claim import claimed
 from agrl.driver.learners import LearnerGroup
+from agrl.driver.placement import host_lines
 from agrl.driver.prompts import PromptEncoder
-from agrl.driver.recording import open_recorder
+from agrl.driver.recording import open_recorder, where_watched
 from agrl.driver.run_folder import Checkpoint, RunFolder
 from agrl.driver.runtime import start_runtime
 from agrl.errors import ConfigError, DataError
@@ -46,6 +47,8 @@ def supervised(config: Config, console, resume: bool = False) -> RunFolder:
         folder.start(config, encoder.book, "sft", resume)
         c = config.sft
         epochs = c.steps * c.batch_size / len(references.sequences)
+        if where := where_watched(config):
+            console.print(where, markup=False, soft_wrap=True)
         console.print(f"SFT: {references}, {c.steps} steps of {c.batch_size} = {epochs:.1f} epochs")
         with running_learner(config, folder, console) as learner:
             imitate(config, learner, references.sequences, folder, console, checkpoint)
@@ -59,13 +62,16 @@ def supervised(config: Config, console, resume: bool = False) -> RunFolder:
 @contextmanager
 def running_learner(config: Config, folder: RunFolder, console) -> Iterator[LearnerGroup]:
     """Start a learner alone, and stop it at the end."""
-    runtime = start_runtime(config)
+    runtime = start_runtime(config, folder.path, ["learner"])
     try:
         with phase(console, "Loading the learner"):
             learner = LearnerGroup(runtime, config, folder.logs)
             notice = learner.setup()
         if notice:
             console.print(notice)
+        if config.ray.mode == RayMode.cluster:
+            for line in host_lines(runtime.hosts()):
+                console.print(line, soft_wrap=True)
         yield learner
         learner.close()
     finally:

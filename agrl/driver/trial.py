@@ -12,6 +12,7 @@ from agrl.algorithms.batch import TrainSequence
 from agrl.config.schema import Config
 from agrl.driver.learners import LearnerGroup
 from agrl.errors import ModelError, WeightSyncError
+from agrl.transport.parcel import TransferFailed
 
 SAMPLES = 4  # of one prompt an actor
 TOKENS = 16  # of each
@@ -26,6 +27,8 @@ def try_broadcast(config: Config, learner: LearnerGroup, rollouts: RolloutPool, 
     path = config.model.path
     try:
         rollouts.broadcast(learner.version, learner.weights())
+    except TransferFailed:  # of those who take part, whatever the model
+        raise
     except WeightSyncError as error:
         raise ModelError(
             f"{path} cannot be trained: vLLM does not take its weights from the learner: {error}",

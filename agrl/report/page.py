@@ -34,6 +34,7 @@ def context(run: RunData) -> dict[str, Any]:
         "sets": [_set(run, name) for name in run.sets],
         "trajectories": [_trajectory(run, sample) for sample in choose(run.samples)],
         "times": _times(run),
+        "hosts": _hosts(run),
         "config": run.config_text,
         "rulebook": run.rulebook_text,
         "versions": run.versions,
@@ -87,6 +88,14 @@ def _set(run: RunData, name: str) -> dict[str, Any]:
         "failures": list(tables.failures(run, name)),
         "confusion": {label: tables.confusion(run, evaluation) for label, evaluation in ends.items()},
     }
+
+
+def _hosts(run: RunData) -> list[tuple[str, list[str]]]:
+    """Each host, with its address, and the actors that it had at the end of the run."""
+    hosts: dict[str, list[str]] = {}
+    for actor, host in run.summary.get("placement", {}).items():
+        hosts.setdefault(f"{host['name']} ({host['address']})", []).append(actor)
+    return sorted(hosts.items())
 
 
 def _trajectory(run: RunData, sample: dict[str, Any]) -> dict[str, Any]:

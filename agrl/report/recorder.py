@@ -66,13 +66,13 @@ class Recorder:
         for row in rows:
             _write(self._samples, {"step": step, "phase": self._phase, **row})
 
-    def close(self, failed: bool = False) -> None:
-        """Flush and close every file and tracker. ``failed``: the phase ended with an error."""
+    def close(self, error: BaseException | None = None) -> None:
+        """Flush and close every file and tracker. ``error``: what ended the phase, where it did not end well."""
         for tracker in self._trackers:
             try:
-                tracker.close(failed)
-            except Exception as error:
-                self._warn(tracker, error)
+                tracker.close(error)
+            except Exception as failure:
+                self._warn(tracker, failure)
         with ExitStack() as stack:  # all of them, also where one cannot write what it still holds
             for file in (self._metrics, self._samples):
                 stack.callback(file.close)
@@ -85,8 +85,8 @@ class Recorder:
     def __enter__(self) -> Recorder:
         return self
 
-    def __exit__(self, kind: type[BaseException] | None, *_: object) -> None:
-        self.close(failed=kind is not None)
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, *_: object) -> None:
+        self.close(error)
 
 
 def sample_row(example: Example, rollout: Rollout, score: Score, advantage: float) -> dict[str, Any]:

@@ -11,7 +11,7 @@ from collections.abc import Iterable
 import torch
 
 MODULUS = 2**32
-CHUNK = {"cpu": 2**18, "cuda": 2**26}  # elements at a time of narrow types, which are widened: within a CPU's caches
+CHUNK = {"cpu": 2**18, "cuda": 2**24}  # elements at a time of narrow types, which are widened: within a CPU's caches
 
 
 def bits(tensors: Iterable[torch.Tensor]) -> list[int]:

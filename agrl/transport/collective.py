@@ -2,23 +2,28 @@
 
 Gloo on CPUs and NCCL on GPUs. Not the default group: DeepSpeed and vLLM have one each. Every wait has a time limit. A
 member that fails leaves the group at once, which ends the waits of those that it is connected to.
+
+A bucket goes along the members in a chain, in pieces: each hands a piece on while it gets the next, so that no link
+carries a bucket twice. NCCL's broadcast does that; Gloo's sends a bucket over the first link as often as there are
+branches, so over Gloo the chain is made here.
 """
 
 from __future__ import annotations
 
 import time
-from collections.abc import Sequence
-from contextlib import suppress
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from datetime import timedelta
-from typing import Any
+from typing import Any, Protocol
 
 import torch
 
 from agrl.network import this_host
 from agrl.transport.parcel import Entry, Parcel, Receiver, Sender, TransferFailed
-from agrl.transport.staging import Staging, flat_bytes, split
+from agrl.transport.staging import Arrivals, Staging, flat_bytes, split
 
+PIECE_BYTES = 4 * 2**20
 NAP_S = (5e-5, 2e-3)  # between two looks at a broadcast under way: the first, and the longest
 
 
@@ -49,7 +54,8 @@ class Group:
             store = TCPStore(host, int(port), meeting.world, meeting.rank == 0, limit, wait_for_workers=False)
             self._group = _backend(PrefixStore("agrl-weights", store), meeting, limit, device)
             self._store = store
-            self.wait(self._group.barrier(), "the group's first barrier")
+            first = torch.zeros(1, device=device)  # connections are made now, and on the right GPU
+            self.wait(Polled(self._group.allreduce([first])), "the first exchange of the group")
         except Exception as error:
             self.abort()
             raise TransferFailed(
@@ -58,28 +64,34 @@ class Group:
                 hint="can every host reach that address? sync.transport=object_store needs no group",
             ) from error
 
-    def broadcast(self, flat: torch.Tensor) -> Any:
-        """Start to send ``flat`` from member 0 to all others, or to fill it from there; to be given to ``wait``."""
-        from torch.distributed import BroadcastOptions
+    def broadcast(self, flat: torch.Tensor, what: str) -> Work:
+        """Start to send ``flat`` from member 0 to all others, or to fill it from there; to be given to ``wait``.
 
-        options = BroadcastOptions()
-        options.rootRank, options.rootTensor = 0, 0
-        return self._group.broadcast([flat], options)
+        Raises TransferFailed, which says ``what`` failed, and leaves the group.
+        """
+        with self._leaving(what):
+            if self.device.type == "cpu":
+                return Chain(self._group, flat)
+            from torch.distributed import BroadcastOptions
 
-    def wait(self, work: Any, what: str) -> None:
+            options = BroadcastOptions()
+            options.rootRank, options.rootTensor = 0, 0
+            return Polled(self._group.broadcast([flat], options))
+
+    def wait(self, work: Work, what: str) -> None:
         """Wait until ``work`` is done. Raises TransferFailed, and leaves the group, when it fails or takes too long."""
-        deadline, nap = time.monotonic() + self.meeting.timeout_s, NAP_S[0]
+        with self._leaving(what):
+            work.wait(time.monotonic() + self.meeting.timeout_s)
+
+    @contextmanager
+    def _leaving(self, what: str) -> Iterator[None]:
         try:
-            while not work.is_completed():
-                if time.monotonic() > deadline:
-                    raise TimeoutError(f"it took longer than {self.meeting.timeout_s:g} s")
-                time.sleep(nap)
-                nap = min(2 * nap, NAP_S[1])
-            work.wait()
+            yield
         except Exception as error:
             self.abort()
             raise TransferFailed(
-                f"{what} failed on host {this_host()} (member {self.meeting.rank} of {self.meeting.world}): {error}",
+                f"{what} failed on host {this_host()} (member {self.meeting.rank} of {self.meeting.world}, time limit "
+                f"{self.meeting.timeout_s:g} s): {error}",
                 hint="an engine that died or a link that broke does that; the logs of the run say which",
             ) from error
 
@@ -89,6 +101,59 @@ class Group:
         if group is not None:
             with suppress(Exception):  # it may be broken already
                 group.abort()
+
+
+class Work(Protocol):
+    """A broadcast under way."""
+
+    def wait(self, deadline: float) -> None:
+        """Return when it is done, or raise what befell it or TimeoutError; ``deadline``: by ``time.monotonic``."""
+        ...
+
+
+class Polled:
+    """Work of NCCL, which would wait for ever, looked at again and again."""
+
+    def __init__(self, work: Any) -> None:
+        self._work = work
+
+    def wait(self, deadline: float) -> None:
+        nap = NAP_S[0]
+        while not self._work.is_completed():
+            if time.monotonic() > deadline:
+                raise TimeoutError("it is not done")
+            time.sleep(nap)
+            nap = min(2 * nap, NAP_S[1])
+        self._work.wait()
+
+
+class Chain:
+    """A bucket on its way through this member: the first sends its pieces on, the others when they have come."""
+
+    def __init__(self, group: Any, flat: torch.Tensor) -> None:
+        self._group, self._pieces, self._sent = group, flat.split(PIECE_BYTES), []
+        self._before, self._after = group.rank() - 1, group.rank() + 1
+        if self._before < 0:
+            self._coming = []
+            for number in range(len(self._pieces)):
+                self._send(number)
+        else:
+            self._coming = [group.recv([piece], self._before, number) for number, piece in enumerate(self._pieces)]
+
+    def _send(self, number: int) -> None:
+        if self._after < self._group.size():
+            self._sent.append(self._group.send([self._pieces[number]], self._after, number))
+
+    def wait(self, deadline: float) -> None:
+        for number, work in enumerate(self._coming):
+            work.wait(_left(deadline))
+            self._send(number)
+        for work in self._sent:
+            work.wait(_left(deadline))
+
+
+def _left(deadline: float) -> timedelta:
+    return timedelta(seconds=max(deadline - time.monotonic(), 0.001))
 
 
 def _backend(store: Any, meeting: Meeting, limit: timedelta, device: torch.device) -> Any:
@@ -106,7 +171,7 @@ class CollectiveSender(Sender):
 
     def __init__(self, group: Group, capacity: int) -> None:
         self.group, self._staging = group, Staging(capacity, group.device)
-        self._under_way: tuple[Any, str] | None = None
+        self._under_way: tuple[Work, str] | None = None
 
     def hold(self, tensor: torch.Tensor) -> torch.Tensor:
         return self._staging.hold(tensor)
@@ -116,7 +181,8 @@ class CollectiveSender(Sender):
         flat = self._staging.take()
         if flat.is_cuda:
             torch.cuda.current_stream().synchronize()  # NCCL has a stream of its own
-        self._under_way = self.group.broadcast(flat), f"the broadcast of bucket {number}"
+        what = f"the broadcast of bucket {number}"
+        self._under_way = self.group.broadcast(flat, what), what
         return Parcel(number, entries)
 
     def finish(self) -> None:
@@ -130,12 +196,13 @@ class CollectiveSender(Sender):
 
 class CollectiveReceiver(Receiver):
     def __init__(self, group: Group) -> None:
-        self.group = group
+        self.group, self._arrivals = group, Arrivals(group.device)
 
     def receive(self, parcels: Sequence[Parcel]) -> list[torch.Tensor]:
         parcel = parcels[0]
-        flat = torch.empty(flat_bytes(parcel.entries), dtype=torch.uint8, device=self.group.device)
-        self.group.wait(self.group.broadcast(flat), f"to receive bucket {parcel.number}")
+        flat = self._arrivals.get(flat_bytes(parcel.entries))
+        what = f"to receive bucket {parcel.number}"
+        self.group.wait(self.group.broadcast(flat, what), what)
         return split(flat, parcel.entries)
 
     def close(self) -> None:

@@ -109,20 +109,22 @@ def _entries(held: list[tuple[str, torch.Tensor]]) -> tuple[Entry, ...]:
 
 
 def unpack(parcels: Sequence[Parcel], receiver: Receiver) -> list[tuple[str, torch.Tensor]]:
-    """Receive a bucket and compare the checksum of each weight with the learner's.
+    """Receive a bucket, and compare each weight with the learner's; see ``check_arrived``."""
+    tensors = receiver.receive(parcels)
+    check_arrived(parcels[0], tensors)
+    return [(entry.name, tensor) for entry, tensor in zip(parcels[0].entries, tensors, strict=True)]
 
-    Raises WeightSyncError that names the first weight that differs and this host.
-    """
-    entries, tensors = parcels[0].entries, receiver.receive(parcels)
-    for entry, found in zip(entries, bits(tensors), strict=True):
+
+def check_arrived(parcel: Parcel, tensors: Sequence[torch.Tensor]) -> None:
+    """Raise WeightSyncError that names the first weight whose checksum is not the learner's, and this host."""
+    for entry, found in zip(parcel.entries, bits(tensors), strict=True):
         if found != entry.bits:
             raise WeightSyncError(
                 f"weight {entry.name} arrived damaged on host {this_host()}: its checksum is {found:08x}, the "
-                f"learner's {entry.bits:08x} (bucket {parcels[0].number})",
+                f"learner's {entry.bits:08x} (bucket {parcel.number})",
                 hint="the run can be resumed from its last checkpoint; if it happens again, look at the memory and the "
                 "network of that host, or choose another sync.transport",
             )
-    return [(entry.name, tensor) for entry, tensor in zip(entries, tensors, strict=True)]
 
 
 def shaped(entry: Entry, data: torch.Tensor) -> torch.Tensor:

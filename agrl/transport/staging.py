@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import weakref
 from collections.abc import Sequence
 
+import numpy as np
 import torch
 
 from agrl.transport.parcel import Entry, aligned, shaped
@@ -37,6 +39,32 @@ class Staging:
         flat = self._buffers[self._turn][: self._used]
         self._turn, self._used = 1 - self._turn, 0
         return flat
+
+
+class Arrivals:
+    """Memory for buckets that arrive: what nothing refers to any more is filled again.
+
+    Memory of a CPU that is asked for anew is cold: its pages come one by one, which takes longer than to copy into it.
+    """
+
+    def __init__(self, device: torch.device) -> None:
+        self._device = device
+        self._lent: list[tuple[np.ndarray, weakref.ref]] = []  # memory, and what was made of it the last time
+
+    def get(self, nbytes: int) -> torch.Tensor:
+        """uint8 [nbytes], of any values."""
+        if self._device.type != "cpu":
+            return torch.empty(nbytes, dtype=torch.uint8, device=self._device)  # torch keeps such memory itself
+        free = [i for i, (memory, used) in enumerate(self._lent) if used() is None]
+        fitting = next((i for i in free if len(self._lent[i][0]) >= nbytes), None)
+        if fitting is None:
+            self._lent = [lent for i, lent in enumerate(self._lent) if i not in free]
+            memory = np.empty(nbytes, np.uint8)
+        else:
+            memory = self._lent.pop(fitting)[0]
+        lent = memory[:nbytes]  # torch keeps it as long as any tensor of it is there
+        self._lent.append((memory, weakref.ref(lent)))
+        return torch.from_numpy(lent)
 
 
 def flat_bytes(entries: Sequence[Entry]) -> int:

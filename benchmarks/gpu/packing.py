@@ -3,8 +3,8 @@
     python benchmarks/gpu/packing.py [--model tiny] [--device cpu] [--dtype float32] [--json FILE]
 
 On a GPU shared prompts go through FlexAttention, on a CPU through PyTorch's flash kernel; packed rows of whole
-sequences through the masks of transformers. Reported for each: the largest difference of a log-probability in nats, that
-of the gradient relative to its norm, and how many times faster forward and backward are.
+sequences through the masks of transformers. Reported for each: the largest difference of a log-probability in nats,
+that of the gradient relative to its norm, and how many times faster forward and backward are.
 """
 
 from __future__ import annotations

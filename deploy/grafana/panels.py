@@ -54,7 +54,8 @@ def words(name: str) -> str:
         cells = [cell.strip() for cell in line.strip("|").split("|")]
         if line.startswith("|") and f"`{name}`" in cells[0]:
             meaning, bad = cells[2], cells[3] if len(cells) > 3 else ""
-            return re.sub(r"\[([^]]*)\]\([^)]*\)", r"\1", f"{meaning}. {bad}".rstrip(". ") + ".")
+            told = ". ".join(text[0].upper() + text[1:] for text in (meaning, bad) if text)
+            return re.sub(r"\[([^]]*)\]\([^)]*\)", r"\1", told.rstrip(".") + ".")  # without links
     raise KeyError(f"{METRICS} does not explain {name}")
 
 

@@ -12,7 +12,7 @@ from tests.cluster.hosts import Hosts, missing
 from tests.cluster.ray_cluster import RayCluster
 from tests.e2e.small_world import make_world
 
-CPUS = (1, 3, 3)  # of the hosts: 2 ranks, 2 engines and 2 reward actors need more than any one of them has
+CPUS = (3, 3, 3)  # of the hosts: no two learner ranks of two threads each fit on one
 
 
 @pytest.fixture(scope="session")

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import secrets
+import shutil
 import subprocess
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from tests.cluster.hosts import HostError, Hosts
+from tests.cluster.hosts import PROJECT, HostError, Hosts
 
 HEAD = 0
 
@@ -44,6 +45,10 @@ class RayCluster:
         self.address = f"{hosts.address(HEAD)}:6379"
         self.dashboard = f"http://{hosts.address(HEAD)}:8265"
         self.jobs: list[Job] = []
+        self.report_s = 2  # how often Ray's processes report their metrics
+        dashboards = hosts.shared / "dashboards"
+        dashboards.mkdir()
+        shutil.copy(PROJECT / "deploy" / "grafana" / "agrl.json", dashboards)
         token = hosts.shared / "token"
         token.write_text(secrets.token_hex(16))
         token.chmod(0o600)
@@ -54,6 +59,8 @@ class RayCluster:
             "RAY_ENABLE_UV_RUN_RUNTIME_ENV": "0",
             "PYTHONPATH": "",  # the code comes with the job
             "COLUMNS": "500",  # so that no line is broken where a test looks for it
+            "RAY_metrics_report_interval_ms": str(1000 * self.report_s),
+            "RAY_METRICS_GRAFANA_DASHBOARD_OUTPUT_DIR": str(dashboards),
         }
         self._wait([self.start_ray(HEAD)])
         self._wait([self.start_ray(host) for host in range(1, len(hosts))])

@@ -8,6 +8,7 @@ import signal
 import time
 
 import numpy as np
+import psutil
 import pytest
 import torch
 from transformers import AutoModelForCausalLM
@@ -300,3 +301,24 @@ def test_a_hanging_scorer_makes_its_own_scores_invalid_and_no_others(runtime, tm
                 assert set(score.components) == set(BOOK.components)
     assert pool.metrics()["reward/timeouts"] == 4.0
     pool.close()
+
+
+def test_an_engine_in_two_parts_samples_as_one_takes_weights_and_leaves_nothing(runtime, models, tied_pool, tmp_path):
+    settings = dataclasses.replace(SETTINGS, tensor_parallel=2, threads=1)
+    pool = RolloutPool(runtime, models[True], settings, restarts=0, timeout_s=120, log_dir=tmp_path)
+    try:
+        pool.ready()
+        model = disturb(AutoModelForCausalLM.from_pretrained(models[True], dtype=torch.float32), 0.05)
+        asked, sampling = requests(6, n=3), SamplingSettings(temperature=1.3, max_tokens=24)
+        for whole in (tied_pool, pool):
+            whole.broadcast(40, given(runtime, model))
+        one, two = (sorted(generate(p, asked, sampling), key=lambda g: g.request_id) for p in (tied_pool, pool))
+        assert largest_gap(model, asked, two, 1.3) < TOLERANCE
+        for a, b in zip(one, two, strict=True):
+            assert [list(sample.ids) for sample in a.samples] == [list(sample.ids) for sample in b.samples]
+        parts = psutil.Process(pool.info()[0]["pid"]).children(recursive=True)
+        assert sum("Worker_TP" in part.name() for part in parts) == 2
+    finally:
+        pool.close()
+    _, alive = psutil.wait_procs(parts, timeout=10)
+    assert not [part for part in alive if part.status() != psutil.STATUS_ZOMBIE]

@@ -1,8 +1,12 @@
 """The learner on real DeepSpeed and Ray: one update is the same however it is split, and survives a checkpoint."""
 
 import json
+import os
+import re
 import shutil
+import signal
 from dataclasses import replace
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -242,3 +246,41 @@ def test_a_rank_that_dies_ends_the_group_by_name(runtime, model_path, tmp_path):
     group.ranks[1].kill()
     with pytest.raises(LearnerError, match="learner-1"):
         group.train_policy(sequences(), lr=1e-3)
+
+
+class ToldToShareMemory(LearnerRank):
+    """As by a launcher that counts the ranks of its host."""
+
+    def setup(self, *where):
+        os.environ["LOCAL_SIZE"] = str(self.world)
+        return super().setup(*where)
+
+    def shared_sum(self) -> tuple[list[float], list[str]]:
+        """A sum over the ranks through DeepSpeed's shared memory, and the files that hold this group's."""
+        import deepspeed
+
+        numbers = torch.full((4,), self.rank + 1.0)
+        deepspeed.comm.inference_all_reduce(numbers)
+        files = list(Path("/dev/shm").glob(f"deepspeed_allreduce_buffer_*_{os.environ['MASTER_PORT']}_*"))
+        torch.distributed.barrier()
+        if self.rank == 0:
+            for file in files:
+                file.unlink()  # DeepSpeed does not
+        return numbers.tolist(), sorted(file.name[-1] for file in files)
+
+    def hang(self) -> None:
+        if self.rank == 1:
+            os.kill(os.getpid(), signal.SIGSTOP)
+        torch.distributed.barrier()
+
+
+def test_two_ranks_of_one_host_may_share_memory_and_one_that_hangs_is_named(runtime, model_path, tmp_path, monkeypatch):
+    monkeypatch.setattr(learners, "LearnerRank", ToldToShareMemory)
+    config = settings(model_path, ranks=2)
+    group = LearnerGroup(runtime, config, tmp_path)
+    group.setup()
+    assert group.on_all_ranks("shared_sum") == [([3.0] * 4, ["0", "1"])] * 2
+    config.learner.timeout_s = 3
+    with pytest.raises(LearnerError, match=r"learner-1.*: no answer for learner.timeout_s=3 s \(hang\)") as caught:
+        group.on_all_ranks("hang")
+    assert re.search(r"learner-0.* in barrier waits for the others", str(caught.value))

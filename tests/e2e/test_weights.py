@@ -21,7 +21,7 @@ from learner.outgoing import Outgoing
 from learner.rank import LearnerRank
 
 GAP = 1e-4  # nats a token, fp32
-SHAPE = TinyShape(vocab_size=300, hidden_size=64, layers=2, heads=4, kv_heads=2, intermediate_size=128)
+SHAPE = TinyShape(vocab_size=300, hidden_size=64, layers=2, heads=2, kv_heads=1, intermediate_size=128)
 SAMPLING = SamplingSettings(max_tokens=12)
 
 
@@ -114,7 +114,8 @@ def largest_gap(learner, pool) -> float:
 def learn(learner) -> None:
     random = np.random.default_rng(learner.version)
     draw = lambda n: random.integers(2, 290, n).astype(np.int32)  # noqa: E731
-    learner.train_sft([TrainSequence(draw(20), draw(10)) for _ in range(8)], lr=1e-2)
+    unsampled = np.zeros(10, np.float32)
+    learner.train_sft([TrainSequence(draw(20), draw(10), unsampled) for _ in range(8)], lr=1e-2)
 
 
 def sent(learner) -> dict[str, int]:

@@ -29,8 +29,8 @@ class Tracker(Protocol):
     def log(self, step: int, values: Mapping[str, float]) -> None:
         """Take the numbers of a step; some may be NaN or infinite."""
 
-    def close(self, failed: bool) -> None:
-        """Hand over what is still held. ``failed``: the phase ended with an error."""
+    def close(self, error: BaseException | None) -> None:
+        """Hand over what is still held. ``error``: what ended the phase, where it did not end well."""
 
 
 @dataclass(frozen=True)
@@ -87,6 +87,6 @@ def open_trackers(names: Sequence[TrackerName], run: TrackedRun) -> list[Tracker
                 trackers.append(module.open_tracker(run))
             except Exception as error:
                 raise ConfigError(f"trainer.trackers: {name.value} does not open: {error}", hint=module.HINT) from error
-            opened.callback(trackers[-1].close, True)
+            opened.push(lambda _, error, __, tracker=trackers[-1]: tracker.close(error))
         opened.pop_all()
     return trackers

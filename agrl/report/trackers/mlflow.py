@@ -49,8 +49,8 @@ class MLflow:
         finite = {name: value for name, value in values.items() if math.isfinite(value)}
         self._client.log_batch(self._id, metrics=[Metric(name, value, now, step) for name, value in finite.items()])
 
-    def close(self, failed: bool) -> None:
-        self._client.set_terminated(self._id, "FAILED" if failed else "FINISHED")
+    def close(self, error: BaseException | None) -> None:
+        self._client.set_terminated(self._id, "FAILED" if error else "FINISHED")
 
 
 open_tracker = MLflow

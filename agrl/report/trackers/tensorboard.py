@@ -22,7 +22,7 @@ class TensorBoard:
             if math.isfinite(value):
                 self._writer.add_scalar(name, value, step)
 
-    def close(self, failed: bool) -> None:
+    def close(self, error: BaseException | None) -> None:
         self._writer.close()
 
 

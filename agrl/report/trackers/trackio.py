@@ -33,7 +33,7 @@ class Trackio:
     def log(self, step: int, values: Mapping[str, float]) -> None:
         self._run.log(dict(values), step=step)
 
-    def close(self, failed: bool) -> None:
+    def close(self, error: BaseException | None) -> None:
         import trackio
 
         with contextlib.redirect_stdout(io.StringIO()):

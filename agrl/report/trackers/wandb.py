@@ -31,8 +31,8 @@ class WeightsAndBiases:
         # its own count only grows: the steps after a checkpoint, repeated, come behind those that were lost
         self._run.log({"step": step, **values}, step=max(step, self._run.step))
 
-    def close(self, failed: bool) -> None:
-        self._run.finish(exit_code=int(failed))
+    def close(self, error: BaseException | None) -> None:
+        self._run.finish(exit_code=int(error is not None))
 
 
 open_tracker = WeightsAndBiases

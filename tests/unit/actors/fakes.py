@@ -43,7 +43,7 @@ class EchoEngine:
         self.dies_after: int | None = None
         self.dies_at_bucket: int | None = None
         self.dies_asleep = False
-        self.takes_adapters, self.meetings = False, []
+        self.takes_adapters, self.meetings, self.host = False, [], "host"
         self.forgets_weights = False
         self.asleep, self.done = set(), []
 
@@ -60,7 +60,7 @@ class EchoEngine:
             yield Generation(request.request_id, [sample] * request.n, self.version, tokens, tokens - len(ids), 0.5)
 
     def info(self) -> dict[str, Any]:
-        return {"adapters": self.takes_adapters}
+        return {"adapters": self.takes_adapters, "host": self.host}
 
     def open_transport(self, transport: str, meeting: Any) -> None:
         self.meetings.append(meeting)

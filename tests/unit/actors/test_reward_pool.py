@@ -29,6 +29,7 @@ def test_scores_are_those_of_the_scorer_whatever_the_order_of_collecting():
     scorer = Scorer(BOOK, ORDER, RewardMode.rules)
     expected = [scorer.score(*item) for item in ITEMS]
     tickets = [pool.submit(ITEMS[i:]) for i in range(3)]
+    assert sum(of_it["queue_length"] for of_it in pool.gauges().values()) == 1  # the others are finished and taken
     assert [pool.collect(tickets[i]) for i in (2, 0, 1)] == [expected[2:], expected, expected[1:]]
     assert pool.score(ITEMS[:1]) == expected[:1]
     assert expected[0].correct and expected[1].failure and expected[2].failure == "cut_off"
@@ -61,6 +62,7 @@ def test_a_dead_scorer_is_replaced_and_loses_nothing():
     tickets = [pool.submit(ITEMS), pool.submit(ITEMS[:1])]
     scores = [pool.collect(ticket) for ticket in tickets]
     assert [len(part) for part in scores] == [3, 1]
+    assert pool.gauges() == {"reward-0": {"restarts": 1.0, "queue_length": 0.0}}
     assert all(score.valid for part in scores for score in part)
     assert pool.metrics()["actors/reward_restarts"] == 1.0
 

@@ -7,6 +7,8 @@ from actors.generation import EngineSettings, GenerationRequest, SamplingSetting
 from actors.rollout_pool import RolloutPool
 from actors.runtime import Runtime
 from agrl.errors import ActorError, DataError, WeightSyncError
+from agrl.transport.collective import Meeting
+from agrl.transport.parcel import TransferFailed
 from tests.given_weights import GivenWeights, corrupt, small
 from tests.unit.actors.fakes import EchoEngine, FragileRuntime
 
@@ -17,8 +19,8 @@ def requests(n: int) -> list[GenerationRequest]:
     return [GenerationRequest(str(i), np.array([i, i], np.int32), n=2) for i in range(n)]
 
 
-def make_pool(runtime: Runtime, engine: type = EchoEngine, actors: int = 2, restarts: int = 3) -> RolloutPool:
-    return RolloutPool(runtime, "model", EngineSettings(), actors=actors, restarts=restarts, engine=engine)
+def make_pool(runtime: Runtime, engine: type = EchoEngine, actors: int = 2, restarts: int = 3, **more) -> RolloutPool:
+    return RolloutPool(runtime, "model", EngineSettings(), actors=actors, restarts=restarts, engine=engine, **more)
 
 
 def dying(lives: int, after: int, actor: str = "rollout-1"):
@@ -44,12 +46,13 @@ def test_the_traffic_of_training_is_measured_from_call_to_call():
     list(pool.generate(requests(5), SAMPLING))
     assert pool.metrics() == {
         "actors/rollout_restarts": 0.0,
+        "actors/rollout_absent": 0.0,
         "rollout/engine_seconds": 1.5,  # of actor 0, which has three of the five
         "rollout/tokens_per_s": 20 / 1.5,
         "rollout/prefix_cache_hits": 0.5,
     }
     list(pool.generate(requests(5), SamplingSettings(temperature=0.0, logprobs=False)))  # an evaluation
-    assert pool.metrics() == {"actors/rollout_restarts": 0.0}
+    assert pool.metrics() == {"actors/rollout_restarts": 0.0, "actors/rollout_absent": 0.0}
 
 
 def test_a_dead_actor_is_replaced_with_current_weights_and_only_its_unfinished_requests_are_sent_again():
@@ -60,6 +63,7 @@ def test_a_dead_actor_is_replaced_with_current_weights_and_only_its_unfinished_r
     texts = [generation.samples[0].text for generation, _ in pool.generate(requests(6), SAMPLING)]
     assert sorted(texts) == [f"{i} v3" for i in range(6)]
     assert pool.metrics()["actors/rollout_restarts"] == 1.0
+    assert pool.gauges() == {"rollout-0": {"restarts": 0.0}, "rollout-1": {"restarts": 1.0}}
     assert pool._pool.services[1].ready().result().served == ["3", "5"]
     healed = pool._pool.services[1].ready().result()
     assert {name: float(tensor[0]) for name, tensor in healed.weights.items()} == {"a": 1.0, "b": 2.0}
@@ -154,6 +158,80 @@ def test_a_damaged_weight_is_named_with_actor_and_host():
         make_pool(runtime).broadcast(1, weights)
 
 
+class Group(GivenWeights):
+    """A learner whose group breaks in the first bucket; told to the engines as through the object store."""
+
+    broken = True
+
+    def address(self):
+        return "host:1"
+
+    def open(self, transport, meeting):
+        self.met = meeting
+
+    def parcels(self, transport, adapters):
+        first, *others = super().parcels("object_store", adapters)
+        yield first
+        if transport == "collective" and self.broken:
+            raise TransferFailed("the broadcast of bucket 0 failed")
+        yield from others
+
+
+class Member(EchoEngine):
+    def take_weights(self, transport, *parcels):
+        super().take_weights("object_store", *parcels)
+
+
+def engines(pool):
+    return [service.ready().result() for service in pool._pool.services]
+
+
+def test_a_group_that_breaks_with_a_dead_engine_is_healed_one_by_one_and_met_anew():
+    def on_start(name, life, service):
+        if name == "rollout-1" and life == 0:
+            service.ready().result().dies_at_bucket = 0
+
+    runtime = FragileRuntime(on_start)
+    pool = make_pool(runtime, Member, actors=3, transport="collective")
+    weights = Group(runtime, small(a=1.0, b=2.0), bucket_bytes=48)
+    pool.broadcast(1, weights)
+    assert weights.met == Meeting("host:1", 0, 4, 900.0)
+    assert [engine.version for engine in engines(pool)] == [1, 1, 1] and runtime.lives["rollout-1"] == 1
+    assert [len(engine.meetings) for engine in engines(pool)] == [1, 0, 1]  # the new one has met nobody
+    weights.broken = False
+    for version in (2, 3):
+        pool.broadcast(version, weights)
+        assert [engine.version for engine in engines(pool)] == [version] * 3
+    assert [engine.meetings[-1].rank for engine in engines(pool)] == [1, 2, 3]
+    assert [len(engine.meetings) for engine in engines(pool)] == [2, 1, 2]  # once for both
+
+
+def test_a_group_that_breaks_though_everybody_lives_ends_the_run_by_name():
+    runtime = FragileRuntime()
+    pool = make_pool(runtime, Member, transport="collective")
+    with pytest.raises(WeightSyncError, match="the broadcast of bucket 0 failed"):
+        pool.broadcast(1, Group(runtime, small(a=1.0, b=2.0), bucket_bytes=48))
+
+
+@pytest.mark.parametrize(
+    ("takes", "path", "alone"), [(True, "model", True), (False, "model", False), (True, "x", False)]
+)
+def test_adapters_travel_alone_where_engines_take_them_and_have_the_model_under_them(takes, path, alone):
+    runtime, asked = FragileRuntime(lambda name, life, service: None), []
+
+    class Adapters(GivenWeights):
+        def parcels(self, transport, adapters):
+            asked.append(adapters)
+            yield from super().parcels(transport, adapters)
+
+    pool = make_pool(runtime)
+    for engine in engines(pool):
+        engine.takes_adapters = takes
+    pool.broadcast(1, Adapters(runtime, small(a=1.0), model_path=path, served_beside=True))
+    pool.broadcast(2, Adapters(runtime, small(a=1.0), model_path="model", served_beside=True))
+    assert asked == [alone, alone]  # an engine that has had merged weights no longer has the model
+
+
 def test_a_closed_pool_ends_the_call_under_way_and_replaces_nobody():
     runtime = FragileRuntime()
     pool = make_pool(runtime)
@@ -165,8 +243,8 @@ def test_a_closed_pool_ends_the_call_under_way_and_replaces_nobody():
     assert set(runtime.lives.values()) == {0}
 
 
-def test_engines_of_one_machine_share_its_cpus(monkeypatch):
-    monkeypatch.setattr("actors.rollout_pool.usable_cpus", lambda: 8)
+def test_engines_of_one_machine_share_its_cpus_unless_the_configuration_says_how_many_threads():
     pool = make_pool(FragileRuntime(), actors=3)
-    assert pool._pool._args[1].threads == 2
-    assert pool._pool._placement["env"]["OMP_NUM_THREADS"] == "2"
+    assert pool._pool._cpu_share == 3
+    assert "OMP_NUM_THREADS" not in EngineSettings().environment()
+    assert EngineSettings(threads=2).environment()["OMP_NUM_THREADS"] == "2"

@@ -77,3 +77,15 @@ def test_an_unreachable_cluster_address_is_a_warning(monkeypatch):
     assert check.status == doctor.WARN and "10.0.0.1:6379" in check.advice
     monkeypatch.delenv("RAY_ADDRESS")
     assert doctor.ray_cluster().status == doctor.OK
+
+
+def test_the_head_of_a_cluster_says_where_prometheus_finds_its_nodes(monkeypatch, tmp_path):
+    class Done:
+        returncode, stdout = 0, "0.0/8.0 CPU\n"
+
+    monkeypatch.setattr(doctor.subprocess, "run", lambda *args, **kwargs: Done())
+    monkeypatch.setenv("RAY_TMPDIR", str(tmp_path))
+    assert "Prometheus" not in doctor.ray_cluster().advice
+    (tmp_path / "ray").mkdir()
+    (tmp_path / "ray" / "prom_metrics_service_discovery.json").write_text("[]")
+    assert f"{tmp_path}/ray/prom_metrics_service_discovery.json" in doctor.ray_cluster().advice

@@ -13,6 +13,7 @@ from agrl.errors import ConfigError
 from agrl.relevance.records import Order, RewardMode
 
 ROOT = Path(__file__).parents[3]
+SHARED_GPU = ["sync.transport=ipc", "learner.gpus_per_rank=0.5", "rollout.gpus_per_actor=0.5"]
 TINY = ["experiment=agrl_tiny"]
 
 
@@ -85,6 +86,20 @@ def test_the_default_loss_is_dapo_as_the_schema_has_it():
         (["ray=inline", "learner.ranks=2"], "learner.ranks"),
         (["ray=inline", "rollout.actors=2"], "rollout.actors"),
         (["ray=inline", "ray.address=auto"], "ray.address"),
+        (["sync.transport=pigeon"], "sync.transport"),
+        (["ray=inline", "sync.transport=collective"], "sync.transport=collective contradicts ray=inline"),
+        (
+            ["sync.transport=collective", "rollout.gpus_per_actor=1"],
+            "learner.gpus_per_rank=0, rollout.gpus_per_actor=1",
+        ),
+        (["sync.transport=collective", "learner.gpus_per_rank=1", "rollout.gpus_per_actor=0.5"], "NCCL takes no two"),
+        (["sync.transport=ipc"], "learner.gpus_per_rank=0 is no share"),
+        (
+            ["sync.transport=ipc", "learner.gpus_per_rank=0.5", "rollout.gpus_per_actor=1"],
+            "gpus_per_actor=1 is no share",
+        ),
+        ([*SHARED_GPU, "rollout.actors=2", "learner.ranks=1"], "learner.ranks=1, rollout.actors=2"),
+        ([*SHARED_GPU, "rollout.tensor_parallel=2"], "ipc contradicts rollout.tensor_parallel=2"),
         (["experiment=nothing"], "experiment/nothing"),
         (["data.evaluation={a/b: x}"], "a/b"),
     ],

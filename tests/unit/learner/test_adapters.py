@@ -8,7 +8,7 @@ from transformers.pytorch_utils import Conv1D
 from agrl.errors import ModelError
 from agrl.models.layout import pad_batch
 from agrl.models.probe import probe
-from learner.adapters import add_adapters, check_merge, weights, without_adapters
+from learner.adapters import add_adapters, check_merge, served_beside, weights, without_adapters
 
 LINEAR = (torch.nn.Linear, Conv1D)
 SMALL = {
@@ -120,3 +120,18 @@ def test_buffers_that_are_saved_are_weights_too_and_those_that_are_not_are_none(
     found = {weight.name: weight for weight in weights(plain)}
     assert "model.unsaved" not in found and found["model.saved"].parts == []
     assert torch.equal(found["model.saved"].merged(), torch.ones(3))
+
+
+@pytest.mark.parametrize("name", CONFIGS)
+def test_updates_of_plain_linear_layers_travel_as_two_factors_that_have_the_scale(name):
+    adapted = make_model(name)
+    assert not served_beside(adapted)
+    add_adapters(adapted, rank=2, alpha=6.0)
+    assert served_beside(adapted) == (name in ("tied", "untied"))
+    if not served_beside(adapted):
+        return
+    for weight in (weight for weight in weights(adapted) if weight.adapted is not None):
+        torch.nn.init.normal_(weight.adapted.lora_B["default"].weight)
+        (a_name, a), (b_name, b) = weight.factors()
+        assert {a_name, b_name} == {weight.name.replace("weight", f"lora_{part}.weight") for part in "AB"}
+        torch.testing.assert_close(weight.tensor + b @ a, weight.merged(), rtol=1e-5, atol=1e-6)

@@ -54,6 +54,22 @@ def test_what_is_broadcast_has_the_names_and_values_of_the_file(folder):
     assert all(torch.equal(found[name], tensor) for name, tensor in expected.items())
 
 
+def test_weights_that_were_joined_are_taken_apart_one_by_one(folder):
+    """So that no more than one of them need be whole at a time; without it the model is held at once."""
+    lm = load_model(str(folder), "float32")
+    asked = []
+
+    def gathered():
+        for name, tensor in named(lm):
+            asked.append(name)
+            yield name, tensor
+
+    found = iter(as_published(lm, gathered()))
+    next(found)
+    assert len(asked) == 1
+    assert len(list(found)) >= len(asked) - 1
+
+
 @pytest.mark.parametrize("lora_rank", [0, 2])
 def test_an_export_is_the_folder_with_other_weights(folder, tmp_path, lora_rank):
     lm, rates = load_model(str(folder), "float32"), random_rates(load_config(str(folder)))

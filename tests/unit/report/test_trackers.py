@@ -135,14 +135,12 @@ def test_a_tracker_that_is_not_installed_is_named_before_anything_else_happens(t
 def test_a_tracker_that_does_not_open_is_named_and_the_others_are_closed(tmp_path, monkeypatch):
     pytest.importorskip("mlflow")
     closed = []
-    monkeypatch.setattr(
-        "agrl.report.trackers.tensorboard.TensorBoard.close", lambda self, failed: closed.append(failed)
-    )
+    monkeypatch.setattr("agrl.report.trackers.tensorboard.TensorBoard.close", lambda self, error: closed.append(error))
     monkeypatch.setenv("MLFLOW_TRACKING_URI", "nonsense://server")
     run = TrackedRun(tmp_path, "rl", 0, {})
     with pytest.raises(ConfigError, match="mlflow does not open") as error:
         open_trackers([TrackerName.tensorboard, TrackerName.mlflow], run)
-    assert "MLFLOW_TRACKING_URI" in error.value.hint and closed == [True]
+    assert "MLFLOW_TRACKING_URI" in error.value.hint and closed == [error.value]
 
 
 def test_a_tracker_that_fails_later_ends_no_run_and_is_left_out(tmp_path, caplog):
@@ -153,7 +151,7 @@ def test_a_tracker_that_fails_later_ends_no_run_and_is_left_out(tmp_path, caplog
             self.calls += 1
             raise OSError("the server is gone")
 
-        def close(self, failed):
+        def close(self, error):
             raise AssertionError("it was left out")
 
     broken = Broken()

@@ -75,11 +75,11 @@ def test_a_receiver_that_hangs_ends_the_wait_of_the_others_within_the_limit():
     began = time.monotonic()
     flat = torch.zeros(2**26, dtype=torch.uint8)  # more than a socket takes unread
     with pytest.raises(TransferFailed, match="host") as caught:
-        groups[0].wait(groups[0].broadcast(flat), "the broadcast of bucket 0")
+        groups[0].wait(groups[0].broadcast(flat, "x"), "the broadcast of bucket 0")
     assert time.monotonic() - began < 5
     assert isinstance(caught.value, WeightSyncError) and caught.value.hint
     with pytest.raises(TransferFailed, match="to receive bucket 0 failed"):
-        groups[2].wait(groups[2].broadcast(flat.clone()), "to receive bucket 0")
+        groups[2].wait(groups[2].broadcast(flat.clone(), "x"), "to receive bucket 0")
 
 
 def test_members_that_do_not_all_come_are_told_so():

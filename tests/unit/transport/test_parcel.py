@@ -15,7 +15,7 @@ from agrl.errors import WeightSyncError
 from agrl.transport.checksum import MODULUS, bits
 from agrl.transport.object_store import ObjectStoreReceiver, ObjectStoreSender
 from agrl.transport.parcel import ALIGNMENT, Parcel, aligned, pack, unpack
-from agrl.transport.staging import Staging, flat_bytes, split
+from agrl.transport.staging import Arrivals, Staging, flat_bytes, split
 
 CPU = torch.device("cpu")
 DTYPES = [torch.float32, torch.bfloat16, torch.float16, torch.int64, torch.int8, torch.float64]
@@ -141,6 +141,19 @@ def test_buffers_take_turns_and_grow_for_a_large_weight():
     kept = staging.hold(torch.ones(1, dtype=torch.bfloat16)), staging.hold(torch.full((), 7.0))
     assert kept[1].item() == 7.0 and first.data_ptr() == kept[0].data_ptr()  # the first buffer again
     assert kept[1].data_ptr() - kept[0].data_ptr() == ALIGNMENT == aligned(2)
+
+
+def test_memory_of_what_arrived_is_filled_again_only_when_nothing_refers_to_it():
+    arrivals = Arrivals(CPU)
+    first = arrivals.get(1000)
+    begin, kept = first.data_ptr(), first[16:20].view(torch.float32)  # as a layer keeps a weight until it is whole
+    kept.fill_(3.0)
+    del first
+    second = arrivals.get(1000).fill_(0)
+    assert second.data_ptr() != begin and kept.item() == 3.0
+    del kept
+    assert arrivals.get(900).data_ptr() == begin
+    assert len(arrivals.get(5000)) == 5000
 
 
 numbers = st.lists(st.floats(width=16, allow_nan=False), min_size=1, max_size=60)

@@ -1,0 +1,121 @@
+"""The ends of a transfer without DeepSpeed and vLLM: a learner rank that holds weights, an engine that copies them."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterator
+from types import SimpleNamespace
+from typing import Any
+
+import torch
+
+from actors.runtime import Runtime
+from agrl.driver.learner_weights import LearnerWeights
+from agrl.network import this_host
+from agrl.transport.checksum import MODULUS, bits
+from agrl.transport.collective import Meeting
+from agrl.transport.named import make_receiver
+from agrl.transport.parcel import Parcel, check_arrived
+from learner.outgoing import Outgoing
+from learner.rank import LearnerRank
+
+GPU_SHARE = 0.125  # of every process: all are on one GPU
+LARGEST = 16 * 2**20  # bytes of one weight: that of a linear layer of 2048 x 2048 numbers of four bytes
+
+
+def weights(nbytes: int, device: torch.device, dtype: torch.dtype) -> dict[str, torch.Tensor]:
+    """Weights of ``nbytes`` bytes in all, no two of them alike."""
+    count = max(1, nbytes // LARGEST)
+    random = torch.randn(nbytes // count // dtype.itemsize, device=device)
+    return {f"layer-{i}": (random * (i + 1)).to(dtype) for i in range(count)}
+
+
+class Held:
+    """What ``Outgoing`` needs of a training engine."""
+
+    zero_stage, lm = 0, torch.nn.Identity()
+
+    def __init__(self, *what: Any) -> None:
+        self.device, self._weights = what[1], weights(*what)
+
+    def full_weights(self) -> Iterator[tuple[str, torch.Tensor]]:
+        yield from self._weights.items()
+
+    def check_seconds(self) -> float:
+        """Of the sums over all weights, by themselves."""
+        begin = time.perf_counter()
+        bits(self._weights.values())
+        return time.perf_counter() - begin
+
+
+class SendingRank(LearnerRank):
+    """A learner rank with nothing but weights."""
+
+    def __init__(self, nbytes: int, device: str, dtype: str) -> None:
+        torch.set_num_threads(1)
+        self.rank, self.world = 0, 2
+        self.held = Held(nbytes, torch.device(device), getattr(torch, dtype))
+        self.outgoing = Outgoing(self.held, 0)
+
+    def check_seconds(self) -> float:
+        return self.held.check_seconds()
+
+
+class CopyingEngine:
+    """Receives weights as a rollout engine does, and copies them into its own: the same checks, and no vLLM."""
+
+    def __init__(self, nbytes: int, device: str, dtype: str) -> None:
+        torch.set_num_threads(1)
+        self._device, self.version, self.check_s, self._sent, self._buckets = torch.device(device), 0, 0.0, 0, 0
+        made = weights(nbytes, self._device, getattr(torch, dtype))
+        self._parameters = {name: torch.zeros_like(tensor) for name, tensor in made.items()}
+        self._receivers: dict[str, Any] = {}
+
+    def info(self) -> dict[str, Any]:
+        return {"adapters": False, "host": this_host().address}
+
+    def open_transport(self, transport: str, meeting: Meeting | None) -> None:
+        if transport in self._receivers:
+            self._receivers.pop(transport).close()
+        self._receivers[transport] = make_receiver(transport, self._device, meeting)
+
+    def take_weights(self, transport: str, *parcels: Parcel) -> None:
+        if transport not in self._receivers:
+            self.open_transport(transport, None)
+        if parcels[0].number == 0:
+            self.check_s, self._sent, self._buckets = 0.0, 0, 0
+        self._buckets += 1
+        tensors = self._receivers[transport].receive(parcels)
+        begin = time.perf_counter()
+        check_arrived(parcels[0], tensors)
+        self.check_s += time.perf_counter() - begin
+        for entry, tensor in zip(parcels[0].entries, tensors, strict=True):
+            self._parameters[entry.name].copy_(tensor)
+            self._sent += entry.bits
+
+    def finish_weights(self, version: int, buckets: int) -> int:
+        begin = time.perf_counter()
+        assert sum(bits(self._parameters.values())) % MODULUS == self._sent % MODULUS and self._buckets == buckets
+        self.check_s += time.perf_counter() - begin
+        return version
+
+    def check_seconds(self) -> float:
+        """Of both checks of the last broadcast."""
+        return self.check_s
+
+
+class Source(LearnerWeights):
+    """The weights of a ``SendingRank`` in a process of its own."""
+
+    def __init__(self, runtime: Runtime, *what: Any) -> None:
+        self.rank = runtime.start(SendingRank, "learner-0", *what)
+        self.rank.ready().result(300)
+        call = lambda method, *args: self.rank.call(method, *args).result(300)  # noqa: E731
+        super().__init__(
+            SimpleNamespace(
+                config=SimpleNamespace(model=SimpleNamespace(path="", lora_rank=0)),
+                ranks=[self.rank],
+                on_first_rank=call,
+                on_all_ranks=lambda method, *args: [call(method, *args)],
+            )
+        )

@@ -1,0 +1,82 @@
+"""Ranks on several hosts: ZeRO, and what a run says and does when a host is gone. benchmarks/faults.py has the rest."""
+
+import json
+import time
+from pathlib import Path
+
+import pytest
+import torch
+from safetensors.torch import load_file
+
+from agrl.report.recorder import read_jsonl
+from tests.cluster.ray_cluster import HEAD
+from tests.e2e.small_world import overrides
+
+WORDS = ("learner.ranks=2", "learner.threads=2", "rollout.actors=1", "reward.actors=1", "data.max_evaluation=4")
+TAUGHT = ("guidance.source=reference", "guidance.tau=1.0")
+
+
+def test_every_zero_stage_over_two_hosts_gives_the_weights_of_stage_0_and_uses_no_shared_memory(cluster, world):
+    folder = cluster.hosts.shared / "zero"
+    folder.mkdir()
+    script = Path(__file__).with_name("zero_stages.py")
+    cluster.submit("env", "PYTHONPATH=.", "python", script, world / "model", folder).wait(200)
+    found = json.loads((folder / "stages.json").read_text())
+    weights = {stage: load_file(folder / f"stage-{stage}" / "model.safetensors") for stage in found}
+    start = load_file(world / "model" / "model.safetensors")
+    assert list(found) == ["0", "1", "2", "3"]
+    for stage, about in found.items():
+        assert len(set(about["hosts"])) == 2 and about["memory"] == [[], []]
+        for name, tensor in weights[stage].items():
+            assert not torch.equal(tensor, start[name]), name
+            torch.testing.assert_close(tensor, weights["0"][name], rtol=0, atol=2e-5)
+
+
+def test_a_learner_host_that_dies_is_named_at_once_and_the_run_goes_on_elsewhere(cluster, world):
+    """Killed in the second of four steps; the run that goes on, on other hosts, ends as one left in peace."""
+    peace, run = (cluster.hosts.shared / name for name in ("peace", "killed"))
+    words = ("ray=cluster", *WORDS, *TAUGHT, "trainer.steps=4", "trainer.checkpoint_every=1", "learner.timeout_s=60")
+    cluster.submit("agrl", "train", *overrides(world, peace, *words)).wait(200)
+    job = cluster.submit("agrl", "train", *overrides(world, run, *words))
+    wait_for_step(job, run, 0)
+    sits = actors(cluster, job.said)
+    host = next(host for actor, host in sits.items() if actor.startswith("learner") and host != HEAD)
+    lost = next(actor for actor, its in sits.items() if actor.startswith("learner") and its == host)
+    cluster.hosts.kill(host)
+    began = time.monotonic()
+    try:
+        job.wait(120, code=1)
+        assert time.monotonic() - began < 45  # well below learner.timeout_s
+        assert f"{lost} died with its host {cluster.hosts.name(host)} ({cluster.hosts.address(host)})" in job.said
+        assert "--resume" in job.said
+        cluster.submit("agrl", "train", "--resume", run).wait(200)
+        placement = json.loads((run / "summary.json").read_text())["placement"]
+        assert cluster.hosts.name(host) not in {place["name"] for place in placement.values()}
+        assert [row["step"] for row in read_jsonl(run / "metrics.jsonl")] == [0, 1, 2, 3]
+        assert weights(run) == weights(peace)
+    finally:
+        cluster.hosts.start(host)
+        cluster.join(host)
+
+
+def weights(run: Path) -> bytes:
+    return (run / "model" / "model.safetensors").read_bytes()
+
+
+def wait_for_step(job, run: Path, step: int) -> None:
+    deadline, metrics = time.monotonic() + 150, run / "metrics.jsonl"
+    while not metrics.is_file() or all(row["step"] < step for row in read_jsonl(metrics)):
+        if time.monotonic() > deadline or job.terminal.poll() is not None:
+            pytest.fail(f"no step {step}\n{job.said}")
+        time.sleep(0.05)
+
+
+def actors(cluster, said: str) -> dict[str, int]:
+    """Which host has which actor, as a run has said at its start."""
+    found = {}
+    for line in said.splitlines():
+        for host in range(len(cluster.cpus)):
+            where = f"{cluster.hosts.name(host)} ({cluster.hosts.address(host)}): "
+            if where in line:
+                found |= {actor: host for actor in line.partition(where)[2].strip().split(", ")}
+    return found

@@ -1,0 +1,90 @@
+"""What the pools do when no host has room for the replacement of a lost actor."""
+
+import logging
+
+import numpy as np
+import pytest
+
+from actors.generation import EngineSettings, GenerationRequest, SamplingSettings
+from actors.inline_service import InlinePending
+from actors.reward_pool import RewardPool
+from actors.rollout_pool import RolloutPool
+from actors.service import ServiceDied
+from agrl.errors import ClusterError
+from agrl.relevance.records import Order, RewardMode
+from agrl.relevance.rulebook import load_rulebook
+from tests.given_weights import GivenWeights, small
+from tests.unit.actors.fakes import EchoEngine, FragileRuntime
+
+SAMPLING = SamplingSettings()
+
+
+def crowded(*dying: str, after: int = 1) -> FragileRuntime:
+    """Engines that die after so many generations, on a cluster without room for new ones."""
+
+    def on_start(name, life, service):
+        if life > 0:
+            service.ready = lambda: InlinePending(error=TimeoutError())
+            service.host = lambda: None
+        elif name in dying:
+            service.ready().result().dies_after = after
+
+    return FragileRuntime(on_start)
+
+
+def requests(n: int) -> list[GenerationRequest]:
+    return [GenerationRequest(str(i), np.array([i, i], np.int32), n=2) for i in range(n)]
+
+
+def make_pool(runtime: FragileRuntime, actors: int) -> RolloutPool:
+    return RolloutPool(runtime, "model", EngineSettings(), actors=actors, engine=EchoEngine)
+
+
+def test_the_others_do_the_work_of_an_engine_without_a_place_and_that_is_said_once(caplog):
+    runtime = crowded("rollout-1")
+    pool = make_pool(runtime, 3)
+    with caplog.at_level(logging.WARNING):
+        first = list(pool.generate(requests(9), SAMPLING))
+        pool.broadcast(1, GivenWeights(runtime, small(w=2.0)))
+        second = list(pool.generate(requests(9), SAMPLING))
+    for found in (first, second):
+        assert sorted(int(generation.request_id) for generation, _ in found) == list(range(9))
+    assert {actor for _, actor in second} == {0, 2} and {g.version for g, _ in second} == {1}
+    assert [record.getMessage() for record in caplog.records] == [
+        "engine killed by the test; rollout-1 found no place within 60 s: no host has room for it any more; the run "
+        "goes on with 2 of 3"
+    ]
+    assert pool.metrics()["actors/rollout_absent"] == 1.0
+
+
+def test_an_heir_that_is_lost_too_leaves_the_rest_to_the_last_one():
+    pool = make_pool(crowded("rollout-1", "rollout-2", after=2), 3)
+    found = [generation.request_id for generation, _ in pool.generate(requests(12), SAMPLING)]
+    assert sorted(map(int, found)) == list(range(12))
+
+
+def test_the_last_engine_without_a_place_ends_the_run_by_name():
+    pool = make_pool(crowded("rollout-0"), 1)
+    with pytest.raises(ClusterError, match=r"rollout-0 found no place .* it was the last of the rollout actors"):
+        list(pool.generate(requests(4), SAMPLING))
+
+
+class Scorer:
+    def __init__(self, *_):
+        self.dies = False
+
+    def score(self, items):
+        if self.dies:
+            raise ServiceDied("scorer killed by the test")
+        return [f"score of {item}" for item in items]
+
+
+def test_the_work_of_a_scorer_without_a_place_is_done_by_the_others():
+    runtime = crowded()
+    book = load_rulebook("relevance").source
+    pool = RewardPool(runtime, book, Order.think_then_respond, RewardMode.rules, actors=2, worker=Scorer)
+    pool.ready()
+    pool._pool.services[0].ready().result().dies = True
+    tickets = [pool.submit([str(i), str(i)]) for i in range(4)]
+    assert [pool.collect(ticket) for ticket in tickets] == [[f"score of {i}"] * 2 for i in range(4)]
+    assert pool._pool.present == [1]
