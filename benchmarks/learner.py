@@ -1,6 +1,6 @@
 """A learner step with shared prompts against padded batches: forward, loss and backward of the same groups.
 
-    python benchmarks/learner.py [--quick] [--shapes 4096x4x512] [--model tiny] [--device cpu] [--repeats 7] [--json FILE]
+    python benchmarks/learner.py [--quick] [--shapes 4096x4x512] [--model tiny] [--device cpu] [--json FILE]
 
 A grid of prompt length, rollouts a prompt and response length (which vary by 30%). The two take turns, so that whatever
 else the machine does meets both; each ratio is of neighbours in time. Reported: the median ratio and its quartiles, the

@@ -100,11 +100,6 @@ class TrackerName(str, Enum):  # each is also the name of its package, and of an
     trackio = "trackio"
 
 
-class Placement(str, Enum):
-    separate = "separate"  # learner ranks and engines have GPUs of their own
-    colocated = "colocated"  # learner rank i and engine i share theirs, in turns
-
-
 @dataclass
 class TaskConfig:
     rulebook: str = "relevance"  # a name under conf/rulebooks, or a path to a YAML file
