@@ -51,6 +51,7 @@ part() {
 }
 
 SMALL=qwen3-0.6b LARGER=qwen3-1.7b TYPE="--dtype bfloat16"
+part tests gpu/tests.py
 if [ -n "$TOY" ]; then
     part packing gpu/packing.py --dtype float32
     part groups learner.py --shapes 64x4x16 --repeats 1 --tokens 512

@@ -88,16 +88,16 @@ class RayMode(str, Enum):
     inline = "inline"  # no Ray: every service in the driver's process, for a debugger
 
 
-class Placement(str, Enum):
-    separate = "separate"  # learner ranks and engines have GPUs of their own
-    colocated = "colocated"  # learner rank i and engine i share theirs, in turns
-
-
 class TrackerName(str, Enum):  # each is also the name of its package, and of an extra of this project
     tensorboard = "tensorboard"
     mlflow = "mlflow"
     wandb = "wandb"
     trackio = "trackio"
+
+
+class Placement(str, Enum):
+    separate = "separate"  # learner ranks and engines have GPUs of their own
+    colocated = "colocated"  # learner rank i and engine i share theirs, in turns
 
 
 @dataclass
