@@ -16,7 +16,7 @@ import numpy as np
 
 from actors.engine_weights import check_adapters, check_held, none_missing, on_worker
 from actors.generation import EngineSettings, Generation, GenerationRequest, Sampled, SamplingSettings
-from agrl.errors import ConfigError, DataError, ModelError, WeightSyncError
+from agrl.errors import ActorError, ConfigError, DataError, ModelError, WeightSyncError
 from agrl.models.files import files_of_the_model
 from agrl.models.paths import without_patterns
 from agrl.network import this_host
@@ -26,6 +26,7 @@ from agrl.transport.parcel import Parcel, is_adapter
 SUPPORTED_VLLM = ("0.25", "0.34")  # from, up to but not including; tested with 0.32
 ADAPTER_RANKS = (8, 16, 32, 64, 128, 256, 320, 512)  # that vLLM makes room for; smaller ones take it too
 SHARED_MEMORY = "/dev/shm"
+KEEP_WEIGHTS, DISCARD_WEIGHTS = 1, 2  # vLLM's levels of sleep; both discard the KV cache
 
 
 class RolloutEngine:
@@ -52,6 +53,8 @@ class RolloutEngine:
         self._received, self._adapters_sent = set(), set()  # those in this one; in the last one of adapters
         self._buckets = 0  # that have come of this one
         self._adapter: Any = None  # vLLM's name of the adapters in use
+        self._can_sleep = settings.sleeps and not on_cpu
+        self._asleep: set[str] = set()
         self._sampled, self._told = 0, (0, time.monotonic())  # tokens so far; at the last ``gauges``, and when
         with files_of_the_model(model_path) as path:
             self._engine = _build(path, model_path, settings, on_cpu)
@@ -92,6 +95,8 @@ class RolloutEngine:
         from vllm import SamplingParams
         from vllm.sampling_params import RequestOutputKind
 
+        if self._asleep:  # vLLM would queue it, and wait for ever
+            raise ActorError(f"request {request.request_id} came to an engine that sleeps: {sorted(self._asleep)}")
         length, limit = len(request.prompt_ids), self._settings.max_model_len
         if not 0 < length < limit:
             raise DataError(
@@ -185,6 +190,25 @@ class RolloutEngine:
                 raise WeightSyncError(f"vLLM refused the low-rank updates of version {version}: {error!r}") from error
         check_adapters(version, self._workers("finish_adapters"))
 
+    # ---- turns on a shared GPU ------------------------------------------------------------------------------------
+
+    def sleep(self, keep_weights: bool) -> None:
+        """Free the GPU memory of weights and KV cache; ``keep_weights``: in main memory, or a broadcast brings others.
+
+        An engine on a CPU, where vLLM has no such mode, keeps what it has and only takes no requests.
+        """
+        if self._can_sleep:
+            self._engine.sleep(KEEP_WEIGHTS if keep_weights else DISCARD_WEIGHTS)
+        self._asleep = {"weights", "kv_cache"}
+
+    def wake(self, part: str) -> None:
+        """Take back the memory of ``part``, "weights" or "kv_cache"; nothing where that is awake."""
+        if part in self._asleep and self._can_sleep:
+            self._engine.wake_up([part])
+        self._asleep.discard(part)
+
+    # ---------------------------------------------------------------------------------------------------------------
+
     def _workers(self, method: str, *args: Any) -> list[Any]:
         return self._engine.collective_rpc(on_worker, args=(method, *args))
 
@@ -246,7 +270,7 @@ def _build(path: str, model_path: str, settings: EngineSettings, on_cpu: bool) -
             "enable_chunked_prefill": False,  # on a CPU, vLLM fails when it splits the prompt of a seeded request
         }
         if on_cpu
-        else {"gpu_memory_utilization": settings.gpu_memory_utilization}
+        else {"gpu_memory_utilization": settings.gpu_memory_utilization, "enable_sleep_mode": settings.sleeps}
     )
     options = dict(
         load_format="hf",  # left to itself, vLLM prefers Mistral's consolidated.safetensors to what the learner loads

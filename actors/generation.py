@@ -13,8 +13,8 @@ class EngineSettings:
 
     ``max_model_len``: tokens of prompt and response together. ``max_concurrent``: sequences decoded together.
     ``gpu_memory_utilization``: share of a GPU's memory. ``lora_rank``: of low-rank updates that are to be served beside
-    the model's weights, where vLLM can. Of CPU engines only: ``kv_cache_gib`` and ``threads``, 0 for its share of the
-    host's CPUs.
+    the model's weights, where vLLM can. ``sleeps``: it leaves its GPU to others in between. Of CPU engines only:
+    ``kv_cache_gib`` and ``threads``, 0 for its share of the host's CPUs.
     """
 
     dtype: str = "bfloat16"
@@ -26,6 +26,7 @@ class EngineSettings:
     tensor_parallel: int = 1
     threads: int = 0
     lora_rank: int = 0
+    sleeps: bool = False
 
     def environment(self) -> dict[str, str]:
         """The environment variables that must be set before torch and vLLM are imported in the engine's process."""

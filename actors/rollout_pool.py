@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from actors.engine import RolloutEngine
+from actors.engine_sleep import EngineSleep
 from actors.generation import EngineSettings, Generation, GenerationRequest, SamplingSettings
 from actors.pool import NoPlace, ServicePool
 from actors.runtime import Runtime, wait_any
@@ -79,6 +80,7 @@ class RolloutPool:
         self._timeout_s, self._inline = timeout_s, runtime.mode == "inline"
         self._traffic = Traffic()
         self._sync = WeightSync(self._pool, model_path, transport, settings.tensor_parallel, timeout_s)
+        self._sleep = EngineSleep(self._pool, self._sync, timeout_s)
 
     def ready(self) -> None:
         """Wait until every engine is loaded. Raises ModelError, ConfigError or ActorError."""
@@ -94,6 +96,7 @@ class RolloutPool:
         has room for the last one, WeightSyncError when one samples from weights of another version than the last
         broadcast.
         """
+        self._sleep.end()
         left: list[dict[str, GenerationRequest]] = [{} for _ in range(len(self._pool))]
         streams: dict[Stream, int] = {}
         self._deal(requests, left, streams, sampling)
@@ -150,7 +153,12 @@ class RolloutPool:
 
     def broadcast(self, version: int, weights: WeightSource) -> None:
         """Give every actor the learner's weights, which are of ``version``; see ``WeightSync.broadcast``."""
-        self._sync.broadcast(version, weights)
+        with self._sleep.woken():
+            self._sync.broadcast(version, weights)
+
+    def sleep(self) -> None:
+        """Leave the GPUs to others, until the next broadcast or request."""
+        self._sleep.begin()
 
     def info(self) -> list[dict[str, Any]]:
         """What each engine says of itself, see ``RolloutEngine.info``."""

@@ -69,6 +69,16 @@ class WeightSync:
             with suppress(NoPlace):  # the run goes on without it
                 self.replace(index, error)
 
+    @property
+    def brings_all_weights(self) -> bool:
+        """Whether a repeated broadcast would fill an engine that holds no weights: not before the first, and not with
+        low-rank updates alone."""
+        return self._adapters is False
+
+    def repeat(self) -> None:
+        """The last broadcast once more, to engines that did not keep what it brought."""
+        self.broadcast(self.version, self._source)
+
     def replace(self, index: int, cause: Exception) -> None:
         """A new engine in place of a lost one, with the present weights before it serves. Raises NoPlace."""
         while True:

@@ -1,6 +1,6 @@
 """A learner step with shared prompts against padded batches: forward, loss and backward of the same groups.
 
-    python benchmarks/learner.py [--quick] [--model tiny] [--device cpu] [--threads 1] [--repeats 7] [--json FILE]
+    python benchmarks/learner.py [--quick] [--shapes 4096x4x512] [--model tiny] [--device cpu] [--json FILE]
 
 A grid of prompt length, rollouts a prompt and response length (which vary by 30%). The two take turns, so that whatever
 else the machine does meets both; each ratio is of neighbours in time. Reported: the median ratio and its quartiles, the
@@ -117,9 +117,15 @@ def measure(policy: PolicyModel, shape: tuple[int, int, int], args: argparse.Nam
     return Result(*shape, ratio, (low, high), *sides)
 
 
+def shape_of(text: str) -> tuple[int, int, int]:
+    prompt, rollouts, response = text.split("x")
+    return int(prompt), int(rollouts), int(response)
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--quick", action="store_true", help="two shapes instead of the grid")
+    parser.add_argument("--shapes", nargs="+", type=shape_of, metavar="PROMPTxROLLOUTSxRESPONSE", help="these instead")
     parser.add_argument("--model", choices=SHAPES, default="tiny")
     parser.add_argument("--device", choices=("cpu", "cuda"), default="cpu")
     parser.add_argument("--dtype", choices=("float32", "bfloat16"), default="float32")
@@ -139,7 +145,7 @@ def main() -> None:
     print(f"{lm.num_parameters() / 1e6:,.1f} million parameters, on {args.device}")
     print("prompt  G  response   times faster (quartiles)   padded s  shared s   tokens padded, shared   FLOP use")
     results = []
-    for shape in product(*(QUICK if args.quick else GRID).values()):
+    for shape in args.shapes or product(*(QUICK if args.quick else GRID).values()):
         r = measure(PolicyModel(lm), shape, args)
         results.append(r)
         print(

@@ -145,6 +145,11 @@ class LearnerRank:
         sums.add(self.model.work.sums() | {"work_peak": peak})
         return sums
 
+    def rest(self) -> None:
+        """Give back the GPU memory that torch keeps for the next batch: another process works there until then."""
+        if torch.cuda.is_available():
+            torch.cuda.empty_cache()
+
     # ---- weights and checkpoints ----------------------------------------------------------------------------------
 
     def served_beside(self) -> bool:

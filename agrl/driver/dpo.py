@@ -56,7 +56,8 @@ def prefer(run: Run, checkpoint: Checkpoint | None = None) -> None:
         for step, batch in enumerate(batches, first):
             begin = time.perf_counter()
             rate = learning_rate(step, config.lr, config.steps, config.warmup_steps, config.schedule)
-            metrics = learner.train_preference(batch, rate)
+            with run.s.learners_turn():
+                metrics = learner.train_preference(batch, rate)
             seconds = time.perf_counter() - begin
             run.phases["learn"] += seconds
             recorder.log(step, metrics | {"time/step": seconds})
@@ -72,7 +73,7 @@ def make_pairs(run: Run) -> list[PreferencePair]:
     """Sample pairs from the start model, with its log-probabilities of both responses, and save them."""
     with run.clock("rollout"):
         pairs = sample_pairs(run)
-    with phase(run.console, "Log-probabilities of the start model"), run.clock("reference"):
+    with phase(run.console, "Log-probabilities of the start model"), run.clock("reference"), run.s.learners_turn():
         pairs = with_reference(run, pairs)
     save_pairs(run.folder.path / PAIRS, pairs)
     return pairs

@@ -146,6 +146,10 @@ class LearnerGroup:
         self.doing = method.replace("_", " ")
         return self._gather({rank.call(method, *args): rank for rank in self.ranks})
 
+    def rest(self) -> None:
+        """Give back the GPU memory that only training needed."""
+        self.on_all_ranks("rest")
+
     def save(self, folder: Path) -> None:
         """Write every rank's part of a checkpoint under ``folder``, which all ranks must see."""
         self.on_all_ranks("save", str(folder.absolute()))

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 
 from actors.generation import EngineSettings
@@ -10,7 +11,7 @@ from actors.reward_pool import RewardPool
 from actors.rollout_pool import RolloutPool
 from actors.runtime import Runtime
 from actors.service import Service
-from agrl.config.schema import Config
+from agrl.config.schema import Config, Placement
 from agrl.driver.learners import LearnerGroup
 from agrl.driver.prompts import PromptEncoder
 from agrl.driver.run_folder import RunFolder
@@ -40,12 +41,30 @@ class Services:
 
     def ready(self) -> str:
         """Wait until everything is loaded and has been tried; returns what ``LearnerGroup.setup`` has to say."""
+        if self.colocated:  # vLLM measures what its GPU has free: engines load first, then leave it to the learner
+            self.rollouts.ready()
+            self.rollouts.sleep()
         notice = self.learner.setup()
         self.rollouts.ready()
         self.rewards.ready()
         self.replay.ready().result()
         try_broadcast(self.config, self.learner, self.rollouts, [self.encoder.prompt(e) for e in self.pool[:4]])
         return notice
+
+    @property
+    def colocated(self) -> bool:
+        """Whether learner and engines take turns on the same GPUs."""
+        return self.config.ray.placement == Placement.colocated
+
+    @contextmanager
+    def learners_turn(self) -> Iterator[None]:
+        """Round the learner's work: where it shares its GPUs with the engines, they sleep meanwhile, and it then gives
+        back what it needed for this alone. They wake for the next broadcast or request."""
+        if self.colocated:
+            self.rollouts.sleep()
+        yield
+        if self.colocated:
+            self.learner.rest()
 
     def restart(self, config: Config) -> None:
         """Begin another run on the same actors: its start model, seed and method; nothing of the last run stays.
@@ -93,6 +112,7 @@ def start_rollouts(config: Config, runtime: Runtime, run: RunFolder, lora_rank: 
         tensor_parallel=c.tensor_parallel,
         threads=c.threads,
         lora_rank=lora_rank,
+        sleeps=config.ray.placement == Placement.colocated,
     )
     return RolloutPool(
         runtime,

@@ -51,14 +51,14 @@ def training_step(s: Services, step: int) -> StepResult:
         mixed, outcomes = guide(s, sampled, decisions, step)
         s.replay.call("guided", outcomes).result()
     trained = [g for g, d in zip(mixed, decisions, strict=True) if d.kind != "drop"]
-    with clock("learn"):
+    with clock("learn"), s.learners_turn():
         penalties, about_kl = kl_penalties(s, trained)
     advantages = group_relative(
         trained, config.reward.mode, s.scorer.weights, config.learner.advantage.value, penalties
     )
     metrics = rollout_metrics(sampled, s.scorer.names) | about_kl
     if sequences := train_sequences(trained, advantages):
-        with clock("learn"):
+        with clock("learn"), s.learners_turn():
             rate = learning_rate(
                 step, config.learner.lr, config.trainer.steps, config.learner.warmup_steps, config.learner.schedule
             )

@@ -42,6 +42,7 @@ def test_the_supervised_start_learns_and_its_loss_is_recorded(world):
 
 def test_a_run_with_several_of_everything_leaves_all_that_it_promises(world, tmp_path):
     several = ["rollout.actors=2", "reward.actors=2", "learner.ranks=2", "learner.zero_stage=2"]
+    several += ["ray.placement=colocated"]  # the engines sleep while the learner works
     run = tmp_path / "run"
     guided = ["guidance.tau=1.0", "guidance.source=reference", "guidance.semantics=expert"]
     train(config(world, run, *several, *guided, "trainer.evaluate_every=2"), silent())

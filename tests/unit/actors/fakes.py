@@ -42,10 +42,14 @@ class EchoEngine:
         self.version, self.weights, self.served = 0, {}, []
         self.dies_after: int | None = None
         self.dies_at_bucket: int | None = None
+        self.dies_asleep = False
         self.takes_adapters, self.meetings, self.host = False, [], "host"
         self.forgets_weights = False
+        self.asleep, self.done = set(), []
 
     def generate(self, requests: list[GenerationRequest], sampling: SamplingSettings) -> Iterator[Generation]:
+        assert not self.asleep
+        self.done.append("generate")
         for done, request in enumerate(requests):
             if done == self.dies_after:
                 raise ServiceDied("engine killed by the test")
@@ -62,11 +66,24 @@ class EchoEngine:
         self.meetings.append(meeting)
 
     def take_weights(self, transport: str, *parcels: Parcel) -> None:
+        assert "weights" not in self.asleep
         if parcels[0].number == 0:
             self.version, self.weights = -1, {}
+            self.done.append("load")
         if parcels[0].number == self.dies_at_bucket:
             raise ServiceDied("engine killed by the test")
         self.weights |= dict(unpack(parcels, make_receiver(transport, torch.device("cpu"))))
+
+    def sleep(self, keep_weights: bool) -> None:
+        if self.dies_asleep:
+            raise ServiceDied("engine killed by the test")
+        self.done.append("sleep, weights kept" if keep_weights else "sleep")
+        self.asleep = {"weights", "kv_cache"}
+        self.weights = self.weights if keep_weights else {}
+
+    def wake(self, part: str) -> None:
+        self.done.append(f"wake {part}")
+        self.asleep.discard(part)
 
     def finish_weights(self, version: int, buckets: int) -> int:
         if not self.forgets_weights:

@@ -1,5 +1,6 @@
 """A training step with stand-ins for engines and learner: dynamic sampling, and the KL in the reward."""
 
+from contextlib import nullcontext
 from types import SimpleNamespace
 
 import numpy as np
@@ -49,6 +50,7 @@ def services(learns, *overrides):
         learner=FakeLearner(),
         rollouts=SimpleNamespace(broadcast=lambda *_: None, metrics=dict),
         rewards=SimpleNamespace(metrics=dict),
+        learners_turn=nullcontext,
     )
 
 
