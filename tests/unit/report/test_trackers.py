@@ -83,7 +83,8 @@ def test_weights_and_biases_gets_the_same_numbers_and_a_resumed_run_is_the_same_
     for first, steps in ((0, 3), (3, 5)):
         record(tmp_path, "wandb", first, steps)
     folders = sorted((tmp_path / "wandb").glob("offline-run-*"))
-    assert len({folder.name.rpartition("-")[2] for folder in folders}) == 1  # the id: `wandb sync` makes one of them
+    # offline-run-TIME-ID, and -1 behind it for the second of one second: `wandb sync` makes one run of one id
+    assert len({folder.name.split("-")[3] for folder in folders}) == 1
     found = []
     for file in sorted((tmp_path / "wandb").glob("offline-run-*/*.wandb")):
         for items in (record.history.item for record in offline_records(file)):
