@@ -11,6 +11,7 @@ from agrl.data.files import read_examples
 from agrl.driver.baselines import baseline
 from agrl.driver.dpo import prefer
 from agrl.driver.grid import METHODS, Cell, Kind
+from agrl.driver.learner_weights import broadcast_weights
 from agrl.driver.loop import reinforce
 from agrl.driver.run_folder import RunFolder
 from agrl.driver.running import Run, Sets
@@ -73,5 +74,5 @@ def fit(run: Run) -> None:
     with run.clock("learn"):
         imitate(config, services.learner, sequences, run.folder, run.console)
     with run.clock("broadcast"):
-        services.rollouts.broadcast(services.learner.version, services.learner.weights())
+        broadcast_weights(services.learner, services.rollouts)
     run.finish(config.sft.steps)

@@ -15,6 +15,7 @@ from agrl.data.pairs import load_pairs, save_pairs
 from agrl.driver.batch import train_sequence
 from agrl.driver.checkpoint import Length, is_due, to_resume
 from agrl.driver.claim import claimed
+from agrl.driver.learner_weights import broadcast_weights
 from agrl.driver.rollout import roll_out
 from agrl.driver.run_folder import Checkpoint, RunFolder
 from agrl.driver.running import Run, running
@@ -65,7 +66,7 @@ def prefer(run: Run, checkpoint: Checkpoint | None = None) -> None:
             if is_due(run.s.config.trainer, step + 1, config.steps):
                 run.checkpoint(step + 1, config.steps)
     with run.clock("broadcast"):
-        run.s.rollouts.broadcast(learner.version, learner.weights())
+        broadcast_weights(learner, run.s.rollouts)
     run.finish(config.steps)
 
 

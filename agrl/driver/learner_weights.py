@@ -3,15 +3,18 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from typing import TYPE_CHECKING
 
+from actors.rollout_pool import RolloutPool
 from actors.service import Pending
+from agrl.driver.learners import LearnerGroup
 from agrl.transport.collective import Meeting
 from agrl.transport.named import FROM_EVERY_RANK
 from agrl.transport.parcel import TransferFailed
 
-if TYPE_CHECKING:
-    from agrl.driver.learners import LearnerGroup
+
+def broadcast_weights(learner: LearnerGroup, rollouts: RolloutPool) -> None:
+    """Give every rollout actor the parameters as they are now, without passing the driver."""
+    rollouts.broadcast(learner.version, LearnerWeights(learner))
 
 
 class LearnerWeights:

@@ -13,7 +13,6 @@ from agrl.algorithms.batch import Minibatch, PreferencePair, TrainSequence, plan
 from agrl.algorithms.policy_loss import LossSettings
 from agrl.algorithms.preference import PreferenceSettings
 from agrl.config.schema import Config, KLIn
-from agrl.driver.learner_weights import LearnerWeights
 from agrl.driver.ranks import wait_for_ranks
 from learner.rank import LearnerRank, RankSettings, StepSums
 from learner.sync_check import sync_metrics
@@ -131,10 +130,6 @@ class LearnerGroup:
             "tokens/trained": sums.total["tokens"],
             **throughput_metrics(sums.total, sums.maximum["seconds"]),
         }
-
-    def weights(self) -> LearnerWeights:
-        """The parameters as they are now, to be given to the rollout actors without passing the driver."""
-        return LearnerWeights(self)
 
     def on_first_rank(self, method: str, *args: Any) -> Any:
         """A call that rank 0 alone is to answer."""

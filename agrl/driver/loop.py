@@ -9,6 +9,7 @@ import numpy as np
 from agrl.config.schema import Config
 from agrl.driver.checkpoint import Length, is_due, to_resume
 from agrl.driver.claim import claimed
+from agrl.driver.learner_weights import broadcast_weights
 from agrl.driver.run_folder import Checkpoint, RunFolder
 from agrl.driver.running import Run, running
 from agrl.driver.stall import StallWatch
@@ -70,7 +71,7 @@ def _restore(run: Run, watch: StallWatch, checkpoint: Checkpoint) -> int:
     first = run.restore(checkpoint)
     watch.load_state_dict(checkpoint.state["watch"])
     run.s.replay.call("load_state_dict", checkpoint.state["replay"]).result()
-    run.s.rollouts.broadcast(run.s.learner.version, run.s.learner.weights())
+    broadcast_weights(run.s.learner, run.s.rollouts)
     return first
 
 

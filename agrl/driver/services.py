@@ -12,6 +12,7 @@ from actors.rollout_pool import RolloutPool
 from actors.runtime import Runtime
 from actors.service import Service
 from agrl.config.schema import Config, Placement
+from agrl.driver.learner_weights import broadcast_weights
 from agrl.driver.learners import LearnerGroup
 from agrl.driver.prompts import PromptEncoder
 from agrl.driver.run_folder import RunFolder
@@ -80,7 +81,7 @@ class Services:
         self.config = config
         self.learner.restart(config)
         self.replay.call("restart", *replay_settings(config)).result()
-        self.rollouts.broadcast(self.learner.version, self.learner.weights())
+        broadcast_weights(self.learner, self.rollouts)
 
     def gauges(self) -> dict[str, dict[str, float]]:
         """What the driver knows of each actor, by name. Another thread may ask."""

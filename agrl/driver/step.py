@@ -11,6 +11,7 @@ from agrl.config.schema import Config, KLIn
 from agrl.driver.batch import group_relative, train_sequence, train_sequences
 from agrl.driver.clock import Clock
 from agrl.driver.guide import guide
+from agrl.driver.learner_weights import broadcast_weights
 from agrl.driver.plan import most_prompts
 from agrl.driver.rollout import collect, generate
 from agrl.driver.services import Services
@@ -64,7 +65,7 @@ def training_step(s: Services, step: int) -> StepResult:
             )
             metrics |= s.learner.train_policy(sequences, rate)
         with clock("broadcast"):
-            s.rollouts.broadcast(s.learner.version, s.learner.weights())
+            broadcast_weights(s.learner, s.rollouts)
     metrics |= s.replay.call("metrics").result() | s.rollouts.metrics() | s.rewards.metrics()
     metrics["sync/version"] = s.learner.version
     return StepResult(trained, advantages, metrics | clock.metrics())

@@ -10,6 +10,7 @@ from actors.generation import GenerationRequest, SamplingSettings
 from actors.rollout_pool import RolloutPool
 from agrl.algorithms.batch import TrainSequence
 from agrl.config.schema import Config
+from agrl.driver.learner_weights import broadcast_weights
 from agrl.driver.learners import LearnerGroup
 from agrl.errors import ModelError, WeightSyncError
 from agrl.transport.parcel import TransferFailed
@@ -26,7 +27,7 @@ def try_broadcast(config: Config, learner: LearnerGroup, rollouts: RolloutPool, 
     """
     path = config.model.path
     try:
-        rollouts.broadcast(learner.version, learner.weights())
+        broadcast_weights(learner, rollouts)
     except TransferFailed:  # of those who take part, whatever the model
         raise
     except WeightSyncError as error:

@@ -19,6 +19,7 @@ from agrl.algorithms.batch import TrainSequence
 from agrl.config.compose import load_config
 from agrl.config.schema import Packing
 from agrl.driver import learners
+from agrl.driver.learner_weights import LearnerWeights
 from agrl.driver.learners import LearnerGroup
 from agrl.errors import DivergenceError, LearnerError, WeightSyncError
 from agrl.models import logprobs
@@ -85,7 +86,7 @@ def trained(runtime, tmp_path, model_path, steps=2, **learner) -> tuple[dict, di
 def sent_by(group) -> dict:
     """The weights as an engine on a CPU receives them."""
     found, receiver = {}, ObjectStoreReceiver()
-    for parcels in group.weights().parcels("object_store", adapters=False):
+    for parcels in LearnerWeights(group).parcels("object_store", adapters=False):
         found |= unpack([parcel.result() for parcel in parcels], receiver)
     return {name: tensor.clone() for name, tensor in found.items()}
 

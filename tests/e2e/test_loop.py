@@ -9,6 +9,7 @@ import pytest
 from agrl.config.compose import resumed_config
 from agrl.data.files import read_examples
 from agrl.driver import step as step_module
+from agrl.driver.learner_weights import broadcast_weights
 from agrl.driver.loop import train
 from agrl.driver.run_folder import RunFolder
 from agrl.driver.services import start_services
@@ -136,7 +137,7 @@ def test_an_actor_that_only_claims_the_new_version_is_caught_and_named(tmp_path,
         services.ready()
         first = _learn_something(services)
         assert first["sync/gap_max"] < 1e-4
-        services.rollouts.broadcast(services.learner.version, services.learner.weights())
+        broadcast_weights(services.learner, services.rollouts)
         second = _learn_something(services)
         assert second["sync/gap_max"] < 1e-4, "after a broadcast the log-probabilities must agree"
         # the engine is told the version and keeps the weights that it has

@@ -15,6 +15,7 @@ from actors.runtime import Runtime
 from agrl.algorithms.batch import TrainSequence
 from agrl.config.compose import load_config
 from agrl.driver import learners
+from agrl.driver.learner_weights import broadcast_weights
 from agrl.driver.learners import LearnerGroup
 from agrl.models.build import TinyShape, make_tiny_model
 from learner.outgoing import Outgoing
@@ -126,28 +127,28 @@ def test_a_group_of_its_own_broadcasts_from_sharded_ranks_and_heals(start):
     learner, pool = start("sync.transport=collective", "learner.ranks=2", "learner.zero_stage=3", "rollout.actors=2")
     for _ in range(2):
         learn(learner)
-        pool.broadcast(learner.version, learner.weights())
+        broadcast_weights(learner, pool)
         assert largest_gap(learner, pool) < GAP
     assert len(pool._sync._group) == 2
     os.kill(pool.info()[1]["pid"], signal.SIGKILL)
     time.sleep(0.5)
     learn(learner)
-    pool.broadcast(learner.version, learner.weights())  # the group breaks: the survivor and the new one get them singly
+    broadcast_weights(learner, pool)  # the group breaks: the survivor and the new one get them singly
     assert largest_gap(learner, pool) < GAP
     assert pool.metrics()["actors/rollout_restarts"] == 1.0 and pool._sync._group == []
     learn(learner)
-    pool.broadcast(learner.version, learner.weights())  # by a new group
+    broadcast_weights(learner, pool)  # by a new group
     assert largest_gap(learner, pool) < GAP and len(pool._sync._group) == 2
     assert [info["version"] for info in pool.info()] == [4, 4]
 
 
 def test_of_low_rank_updates_the_adapters_alone_travel_and_are_merged_nowhere(start):
     learner, pool = start("model.lora_rank=3", "learner.ranks=2", "learner.zero_stage=3", "rollout.actors=1")
-    pool.broadcast(learner.version, learner.weights())
+    broadcast_weights(learner, pool)
     first = largest_gap(learner, pool)
     for _ in range(2):
         learn(learner)
-        pool.broadcast(learner.version, learner.weights())
+        broadcast_weights(learner, pool)
         assert largest_gap(learner, pool) < GAP
     assert first < GAP and {name.split(".lora_")[1] for name in sent(learner)} == {"A.weight", "B.weight"}
     # seven linear layers a block, of 64 x 64 to 128 x 64 numbers
