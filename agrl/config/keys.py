@@ -106,6 +106,7 @@ def conf_folder() -> Path:
     return Path(str(files("conf")))
 
 
+NONE = "none"  # the file of a group, where another one follows from it, that sets nothing
 FOLLOWS = "optional "  # begins a group that nobody chooses: it follows from others, where there is a file for them
 
 
@@ -120,6 +121,11 @@ def no_choice() -> list[dict[str, str | None]]:
     return [{name: value if name.startswith(FOLLOWS) else None for name, value in e.items()} for e in _defaults()]
 
 
+def followed(group: str) -> bool:
+    """Whether another group follows from the choice of ``group``."""
+    return any(f"${{{group}}}" in (value or "") for entry in _defaults() for value in entry.values())
+
+
 def _defaults() -> list[dict[str, str | None]]:
     text = (conf_folder() / "config.yaml").read_text(encoding="utf-8")
     return [entry for entry in yaml.safe_load(text)["defaults"] if isinstance(entry, dict)]
@@ -128,7 +134,8 @@ def _defaults() -> list[dict[str, str | None]]:
 def choices(group: str) -> list[str]:
     """The names that ``group=NAME`` may have."""
     folder = conf_folder() / group
-    return sorted(path.relative_to(folder).with_suffix("").as_posix() for path in folder.rglob("*.yaml"))
+    found = sorted(path.relative_to(folder).with_suffix("").as_posix() for path in folder.rglob("*.yaml"))
+    return [name for name in found if name != NONE]
 
 
 def where_to_look() -> str:
