@@ -1,4 +1,4 @@
-"""The one file that knows peft: low-rank updates (LoRA, arXiv 2106.09685) beside frozen linear layers."""
+"""The low-rank updates of a model that is trained (``agrl.models.adapters`` made them): whole, merged, beside it."""
 
 from __future__ import annotations
 
@@ -18,17 +18,6 @@ if TYPE_CHECKING:
     from transformers import PreTrainedModel
 
 BASE = ".base_layer"
-
-
-def add_adapters(lm: nn.Module, rank: int, alpha: float) -> None:
-    """Freeze ``lm`` and give every linear layer but the output layer a trained update alpha / rank B A, in place.
-
-    Experts and routers that are parameters of some other module get one too. B starts as zero, so the model is at first
-    the one that it was. No dropout: it would make the ratio of new to old probability random.
-    """
-    from peft import LoraConfig, inject_adapter_in_model
-
-    inject_adapter_in_model(LoraConfig(r=rank, lora_alpha=alpha, target_modules="all-linear", lora_dropout=0.0), lm)
 
 
 @dataclass(frozen=True)

@@ -12,6 +12,7 @@ from typing import Any
 import torch
 
 from agrl.algorithms.batch import Minibatch, TrainSequence
+from agrl.models.adapters import add_adapters
 from agrl.models.build import load_config, load_model
 from agrl.models.dropout import check_repeatable, random_rates
 from agrl.models.logprobs import PolicyModel
@@ -21,7 +22,7 @@ from agrl.models.tokens import load_tokenizer
 from agrl.network import Host, this_host
 from agrl.transport.collective import Meeting
 from agrl.transport.parcel import Parcel, TransferFailed
-from learner.adapters import WithoutAdapters, add_adapters, check_merge, served_beside
+from learner.adapters import WithoutAdapters, check_merge, served_beside
 from learner.engine import TrainingEngine, init_process_group
 from learner.export import check_export, export, shapes
 from learner.model import Model, Reference, StepSums

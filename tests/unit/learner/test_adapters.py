@@ -6,9 +6,10 @@ from transformers import AutoModelForCausalLM, GPT2Config, Qwen2Config, Qwen3Moe
 from transformers.pytorch_utils import Conv1D
 
 from agrl.errors import ModelError
+from agrl.models.adapters import add_adapters
 from agrl.models.layout import pad_batch
 from agrl.models.probe import probe
-from learner.adapters import add_adapters, check_merge, served_beside, weights, without_adapters
+from learner.adapters import check_merge, served_beside, weights, without_adapters
 
 LINEAR = (torch.nn.Linear, Conv1D)
 SMALL = {

@@ -8,9 +8,10 @@ from safetensors.torch import load_file
 from transformers import AutoModelForCausalLM, GPT2Config, MixtralConfig, Qwen3MoeConfig
 
 from agrl.errors import ModelError
+from agrl.models.adapters import add_adapters
 from agrl.models.build import TinyShape, load_config, load_model, make_tiny_model, train_tokenizer
 from agrl.models.dropout import random_rates
-from learner.adapters import add_adapters, weights
+from learner.adapters import weights
 from learner.export import as_published, check_export, export, shapes
 from learner.rank import LearnerRank, RankSettings
 
