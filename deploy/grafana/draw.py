@@ -18,7 +18,8 @@ import matplotlib
 matplotlib.use("Agg")
 import matplotlib.pyplot as plt
 from matplotlib.ticker import EngFormatter, PercentFormatter
-from panels import BYTES, RATE, ROWS, SHARE, Panel
+from panels import BYTES, RATE, SHARE, Panel
+from rows import ROWS
 
 ACROSS, POINTS = 4, 250
 FORMATS = {SHARE: PercentFormatter(1.0), BYTES: EngFormatter("B"), RATE: EngFormatter("B/s")}

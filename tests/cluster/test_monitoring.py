@@ -17,7 +17,8 @@ from tests.cluster.prometheus import DEPLOYED, Prometheus
 from tests.e2e.small_world import overrides
 
 sys.path.insert(0, str(PROJECT / "deploy" / "grafana"))
-from panels import BYTES, NUMBER, RATE, ROWS, SECONDS, SHARE, Curve, Panel
+from panels import BYTES, NUMBER, RATE, SECONDS, SHARE, Curve, Panel
+from rows import ROWS
 
 SEVERAL = ("ray=cluster", "learner.ranks=2", "rollout.actors=2", "reward.actors=2", "data.max_evaluation=4")
 GUIDED = ("guidance.source=reference", "guidance.semantics=expert", "guidance.tau=0.25", "learner.lr=1e-3")

@@ -16,7 +16,8 @@ ALERTS = ["AgrlStepHangs", "AgrlNoFirstStep", "AgrlGap", "AgrlActorDead", "AgrlA
 ALERTS += ["AgrlAccuracyFalls", "AgrlNoProgress"]
 
 sys.path.insert(0, str(GRAFANA))
-from panels import ROWS, words  # noqa: E402
+from panels import words  # noqa: E402
+from rows import ROWS  # noqa: E402
 
 needs_promtool = pytest.mark.skipif(not shutil.which("promtool"), reason="needs promtool (Debian package prometheus)")
 
