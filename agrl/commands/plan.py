@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import json
 import math
+import os
 
 HELP = "show what sits where and whether it fits, without a GPU"
 
@@ -55,6 +56,7 @@ def _count(text: str) -> int:
 
 def run(args: argparse.Namespace) -> int:
     """Show the plan; the exit code is 1, with the reason, for one that cannot work."""
+    os.environ.setdefault("DS_ACCELERATOR", "cpu")  # or DeepSpeed looks for one, and says what it has not found
     from agrl.config.compose import load_config
     from agrl.driver.foresight import as_json, foresee
     from agrl.driver.machines import bytes_of, described, live, rate_of

@@ -11,7 +11,7 @@ from actors.gpu_probe import gpu_memory
 from actors.runtime import Runtime
 from agrl.config.keys import conf_folder
 from agrl.config.schema import Config, Transport
-from agrl.driver.fits import Device, Memory, check_fits, gib, memory_of
+from agrl.driver.fits import TRANSIENT, Device, Memory, check_fits, gib, memory_of
 from agrl.driver.layout import Layout, lay_out
 from agrl.driver.machines import PROBE_S, Machines, described, wanted_gpus
 from agrl.driver.placement import SERVICES
@@ -72,9 +72,8 @@ def first_lines(config: Config, services: Collection[str] = SERVICES) -> list[st
     rank, engine = found.memory.rank, found.memory.engine
     lines = []
     if rank:
-        parts = {"weights": rank.weights, "gradients": rank.gradients, "optimizer": rank.optimizer}
-        parts |= {"reference": rank.reference} if rank.reference else {}
-        shown = ", ".join(f"{name} {gib(size)}" for name, size in parts.items())
+        steady = {name: size for name, size in rank.parts().items() if name not in TRANSIENT and size}
+        shown = ", ".join(f"{name} {gib(size)}" for name, size in steady.items())
         lines.append(f"a learner rank {gib(rank.peak)} ({shown})")
     if engine:
         cache = "" if config.rollout.gpus_per_actor else f", KV cache {gib(engine.cache)}"

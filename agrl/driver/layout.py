@@ -63,7 +63,7 @@ def lay_out(config: Config, machines: Machines, services: Collection[str] = SERV
                 raise _no_room(groups, machines)
             on[host] += 1
             gpus = free[host].take(bundle)
-            places += [Place(seat.actor, host, gpus) for seat in bundle.seats]
+            places += [Place(seat.actor, host, gpus if seat.gpus else ()) for seat in bundle.seats]
     return Layout(machines, tuple(places))
 
 

@@ -46,8 +46,8 @@ class Machines:
 def described(
     config: Config, hosts: int = 0, gpus: int = 0, gpu_bytes: int = 0, cpus: float = math.inf, network: float = 0.0
 ) -> Machines:
-    """``hosts`` alike, of ``gpus`` each of ``gpu_bytes``. 0 hosts: as many as the run needs; 0 GPUs: as many as it wants,
-    at most eight a host."""
+    """``hosts`` alike, of ``gpus`` each of ``gpu_bytes``. 0 hosts: as many as the run needs; 0 GPUs: as many as it
+    wants, at most eight a host."""
     wanted = wanted_gpus(config)
     gpus = gpus or min(HOST_GPUS, wanted)
     hosts = hosts or max(1, math.ceil(wanted / gpus) if gpus else 1)
