@@ -83,7 +83,7 @@ def test_without_room_what_is_missing_is_said_and_which_option_describes_more():
         "8 learner ranks, one with the replay actor: 1 GPU each (learner.ranks" in str(caught.value)
         and "--hosts" in caught.value.hint
     )
-    with pytest.raises(ClusterError, match=r"host-1 \(described\): 3 CPUs free"):
+    with pytest.raises(ClusterError, match=r"host-1 \(described\): 3 CPUs and 8 GPUs free"):
         lay_out(config, described(config, hosts=2, gpus=8, cpus=3))
 
 
