@@ -82,9 +82,10 @@ class World:
         """Seconds from now, exit code and the last lines."""
         began = time.monotonic()
         code = job.terminal.wait(seconds)
-        said = [line for line in job.said.splitlines() if line.strip()]
-        errors = [i for i, line in enumerate(said) if "Error" in line]
-        return time.monotonic() - began, code, "\n".join(said[errors[0] if errors else -4 :][:14])
+        seconds = time.monotonic() - began
+        said = [plain for line in job.said.splitlines() if (plain := line.strip(" │╭╮╰╯─"))]
+        errors = [i for i, line in enumerate(said) if line.endswith(" error")]  # the title of the box
+        return seconds, code, "\n".join(said[errors[0] + 1 if errors else -4 :][:8])
 
     def back(self, host: int) -> None:
         self.hosts.start(host)
