@@ -9,6 +9,7 @@ two learner ranks and two engines on different hosts.
 from __future__ import annotations
 
 import json
+import re
 import sys
 import tempfile
 import time
@@ -104,9 +105,14 @@ def weights(folder: Path) -> str:
     return hashlib.sha256((folder / "model" / "model.safetensors").read_bytes()).hexdigest()[:16]
 
 
+def hosts_of(job: Job, actor: str) -> list[str]:
+    """The hosts of the actors of this kind, by the first lines that a run says."""
+    return re.findall(rf"(h\d) \([\d.]+\): .*{actor}-\d", job.said)
+
+
 def about(w: World, job: Job, folder: Path, **more) -> dict:
     seconds, code, said = w.ends(job)
-    found = {"seconds": round(seconds, 1), "exit_code": code} | more
+    found = {"seconds": round(seconds, 1), "exit_code": code, "ranks_on": hosts_of(job, "learner")} | more
     if code:
         return found | {"said": said}
     rows = list(read_jsonl(folder / "metrics.jsonl"))
@@ -155,7 +161,11 @@ def job_stopped(w: World) -> dict:
     stopped = time.monotonic() - began
     w.hosts.kill(host)  # so that it goes on elsewhere
     again = w.resume(folder)
-    found = {"stop_seconds": round(stopped, 1), "resumed": about(w, again, folder)}
+    found = {
+        "stop_seconds": round(stopped, 1),
+        "ranks_on": hosts_of(job, "learner"),
+        "resumed": about(w, again, folder),
+    }
     w.back(host)
     return found
 
