@@ -20,10 +20,11 @@ def tiny_model(
 ) -> dict[str, int]:
     """Write the model; returns its ``parameters`` and ``vocabulary``. Raises DataError, RuleBookError or ModelError."""
     shape = shape or TinyShape()
-    if shape.hidden_size % (32 * shape.heads):
+    head = shape.head_size or shape.hidden_size / shape.heads
+    if head % 32:
         raise ModelError(
-            f"a hidden size of {shape.hidden_size} over {shape.heads} heads gives heads of "
-            f"{shape.hidden_size / shape.heads:g}, which vLLM cannot serve on the CPU",
+            f"a hidden size of {shape.hidden_size} over {shape.heads} heads gives heads of {head:g}, which vLLM cannot "
+            "serve on the CPU",
             hint="make the hidden size a multiple of 32 times the number of heads",
         )
     book = load_rulebook(rulebook)
