@@ -15,6 +15,7 @@ from agrl.data.leaks import shared_queries
 from agrl.driver.checkpoint import restore, save_checkpoint
 from agrl.driver.clock import Clock
 from agrl.driver.evaluate import evaluate_sets, evaluation_sets
+from agrl.driver.foresight import first_lines
 from agrl.driver.placement import host_lines
 from agrl.driver.plan import check_pool, describe
 from agrl.driver.prompts import PromptEncoder
@@ -155,7 +156,7 @@ def running(config: Config, folder: RunFolder, command: str, console, resume: bo
     clock = Clock()
     data = load_data(config, hinted=config.guidance.enabled)
     folder.start(config, load_rulebook(config.task.rulebook), command, resume)
-    for line in describe(config, pool_size=len(data.pool), too_long=data.too_long):
+    for line in [*describe(config, pool_size=len(data.pool), too_long=data.too_long), *first_lines(config)]:
         console.print(line)
     if where := where_watched(config):
         console.print(where, markup=False, soft_wrap=True)
