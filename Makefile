@@ -24,9 +24,9 @@ demo: $(STAMP)
 	@agrl demo $(ARGS)
 
 test: $(STAMP)
-	pytest tests/unit
+	pytest tests/unit -n 2
 	pytest tests/numerics
-	pytest tests/e2e
+	pytest tests/e2e -n 2 --dist loadscope
 	pytest tests/cluster
 
 lint: $(STAMP)

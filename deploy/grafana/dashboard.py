@@ -1,4 +1,4 @@
-"""Writes agrl.json, the Grafana dashboard of ``panels.py``: ``python deploy/grafana/dashboard.py``."""
+"""Writes agrl.json, the Grafana dashboard of the folder ``rows``: ``python deploy/grafana/dashboard.py``."""
 
 from __future__ import annotations
 
@@ -14,7 +14,8 @@ from grafana_foundation_sdk.models.common import (
     VisibilityMode,
 )
 from grafana_foundation_sdk.models.dashboard import DashboardCursorSync, DataSourceRef, VariableRefresh
-from panels import ROWS, Panel
+from panels import Panel
+from rows import ROWS
 
 OUT = Path(__file__).with_name("agrl.json")
 SOURCE = DataSourceRef(type_val="prometheus", uid="${datasource}")

@@ -20,6 +20,8 @@ KEEP, GUIDE, DROP = Decision("keep", "signal"), Decision("guide", "low_accuracy"
 class FakeLearner:
     version = 0
 
+    config, version = SimpleNamespace(model=SimpleNamespace(path="m")), 0
+
     def __init__(self):
         self.trained, self.asked = [], []
 
@@ -30,9 +32,6 @@ class FakeLearner:
     def train_policy(self, sequences, lr):
         self.trained.append(sequences)
         return {"loss/total": 0.0}
-
-    def weights(self):
-        return None
 
 
 def services(learns, *overrides):
