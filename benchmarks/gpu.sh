@@ -61,7 +61,7 @@ if [ -n "$TOY" ]; then
     part steps gpu/steps.py --steps 1 --prompts 4 --rollouts 4 --response 16
     part rollout rollout.py --prompts 2 --rollouts 2 --prompt 64 --response 8 --rounds 1
     part weights weights.py --sizes 1M --actors 2 --rounds 1
-    part vs_trl vs_trl.py --workloads short --rounds 1 --steps 1 --warmup 1 --sft-steps 2 --trl transformers
+    part vs_trl vs_trl.py --workloads toy --threads 1 --rounds 1 --steps 1 --warmup 1 --sft-steps 2 --trl transformers
 else
     part packing gpu/packing.py --model $SMALL --dtype float32
     part packing-bf16 gpu/packing.py --model $SMALL $TYPE

@@ -1,4 +1,4 @@
-"""Every benchmark for a GPU runs on a CPU at a toy size, by the script that runs them there; no speed is asserted."""
+"""The benchmarks for a GPU run on a CPU at a toy size, by the script that runs them there; no speed is asserted."""
 
 import json
 import os
@@ -9,7 +9,8 @@ from pathlib import Path
 import pytest
 
 SCRIPT = Path(__file__).parents[2] / "benchmarks" / "gpu.sh"
-PARTS = ("tests", "packing", "groups", "learner", "mfu", "sleep", "steps", "rollout", "weights", "vs_trl")
+PARTS = ("tests", "packing", "groups", "learner", "mfu", "sleep", "steps", "rollout", "weights")
+BY_HAND = ("vs_trl",)  # TRL and this project start several times: minutes
 
 
 def gpu_sh(*args, **how) -> subprocess.CompletedProcess:
@@ -56,12 +57,12 @@ def checked(found) -> bool:
 
 
 HOLDS = {"tests": skipped, "packing": same, "groups": shared, "learner": shared, "mfu": measured}
-HOLDS |= {"sleep": awake_again, "steps": stepped, "rollout": bool, "weights": checked, "vs_trl": bool}
+HOLDS |= {"sleep": awake_again, "steps": stepped, "rollout": bool, "weights": checked}
 
 
 def test_no_part_is_left_out(tmp_path):
     listed = re.findall(r"^(\S+): python benchmarks/", gpu_sh("--list", tmp_path).stdout, re.M)
-    assert tuple(listed) == PARTS and HOLDS.keys() == set(PARTS)
+    assert tuple(listed) == PARTS + BY_HAND and HOLDS.keys() == set(PARTS)
 
 
 @pytest.mark.parametrize("part", PARTS)
