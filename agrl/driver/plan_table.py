@@ -111,13 +111,16 @@ def _network(found: Foresight) -> PlainTable:
         table.add_column(column, justify=justify)
     if rate:
         table.add_column("seconds at least", justify="right")
+    apart = t.learner_hosts > 1
+    rank = "each rank" if apart else "each rank, within its host"
     rows = (
-        ("gradients, added up over the ranks", "each rank", t.gradients),
-        ("weights that ZeRO gathers", "each rank", t.gathers),
-        ("new weights for the engines", "the first rank", t.weights),
-        ("rollouts", "the driver", t.rollouts),
-        ("leaves the busiest host at most", "", t.link),
+        ("gradients, added up over the ranks", rank, t.gradients, apart),
+        ("weights that ZeRO gathers", rank, t.gathers, apart),
+        ("new weights for the engines", "the first rank", t.weights_out, True),
+        ("rollouts", "the driver", t.rollouts, True),
+        ("leaves the host of the first rank at most", "", t.link, True),
     )
-    for what, who, size in rows:
-        table.add_row(what, who, gib(size), *((f"{size / rate:.3f}",) if rate else ()))
+    for what, who, size, travels in rows:
+        seconds = f"{size / rate:.3f}" if rate and travels else ""
+        table.add_row(what, who, gib(size), *((seconds,) if rate else ()))
     return table
