@@ -17,7 +17,7 @@ BEGIN, END = "<!-- combinations: begin -->", "<!-- combinations: end -->"
 CARD, LARGE_CARD = 79, 139  # GiB that programs see of "80 GB" and of "141 GB"
 LARGE = [("qwen3_32b", "gpus_1")]
 HEAD = """\
-| size | GPUs | trains | GPUs of ranks and engines | ranks, ZeRO | engines | learner's turn | engines' turn | card | sequences |
+| size | GPUs | trains | placement | ranks, ZeRO | engines | learner's turn | engines' turn | card | sequences |
 |---|---|---|---|---|---|---|---|---|---|"""
 
 
