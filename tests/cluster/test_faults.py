@@ -31,26 +31,30 @@ def test_every_zero_stage_over_two_hosts_gives_the_weights_of_stage_0_and_uses_n
             torch.testing.assert_close(tensor, weights["0"][name], rtol=0, atol=2e-5)
 
 
-def test_a_learner_host_that_dies_is_named_at_once_and_the_run_goes_on_when_it_is_back(cluster, world, run):
-    """Killed after the first of three steps; a new job goes on from there and ends bit for bit as one left in peace."""
+def test_a_learner_host_that_dies_is_named_and_the_run_goes_on_on_other_hosts(cluster, world, run):
+    """Killed after the first of three steps. A new job goes on, on the hosts that are left and with one engine instead
+    of two, and ends bit for bit as the run that was left in peace."""
     peace, run = run[0], cluster.hosts.shared / "killed"
     words = ("ray=cluster", *SEVERAL, "trainer.checkpoint_every=1", "learner.timeout_s=60")
     job = cluster.submit("agrl", "train", *overrides(world, run, *words))
     wait_for_step(job, run, 0)
     host = next(h for h in range(len(cluster.cpus)) if h != HEAD and cluster.has(h, "LearnerRank"))
     cluster.hosts.kill(host)
-    began = time.monotonic()
     try:
+        began = time.monotonic()
         job.wait(120, code=1)
         assert time.monotonic() - began < 45  # well below learner.timeout_s
         where = re.escape(f"{cluster.hosts.name(host)} ({cluster.hosts.address(host)})")
         # of whichever actor was asked first; Ray may know that the host is gone, or only that the actor does not answer
         assert re.search(rf"(learner-\d|replay) (died with its host {where}|on {where} died)", job.said), job.said
         assert "--resume" in job.said
+        cluster.submit("agrl", "train", "--resume", run, "rollout.actors=1", "reward.actors=1").wait(200)
     finally:
         cluster.hosts.start(host)
         cluster.join(host)
-    cluster.submit("agrl", "train", "--resume", run).wait(200)
+    placement = json.loads((run / "summary.json").read_text())["placement"]
+    assert placement["learner-0"] != placement["learner-1"]
+    assert cluster.hosts.name(host) not in {where["name"] for where in placement.values()}
     assert [row["step"] for row in read_jsonl(run / "metrics.jsonl")] == [0, 1, 2]
     assert weights(run) == weights(peace)
 
