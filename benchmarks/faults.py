@@ -145,6 +145,7 @@ def learner_host_killed(w: World) -> dict:
     host = w.learner_beside_head()
     w.hosts.kill(host)
     found = about(w, job, folder, host=host)
+    w.cluster.wait_lost(host)
     again = w.resume(folder)
     found["resumed"] = about(w, again, folder)
     w.back(host)
@@ -160,9 +161,13 @@ def job_stopped(w: World) -> dict:
     w.cluster.stop(job)
     stopped = time.monotonic() - began
     w.hosts.kill(host)  # so that it goes on elsewhere
+    began = time.monotonic()
+    w.cluster.wait_lost(host)
+    noticed = time.monotonic() - began
     again = w.resume(folder)
     found = {
         "stop_seconds": round(stopped, 1),
+        "noticed_seconds": round(noticed, 1),
         "ranks_on": hosts_of(job, "learner"),
         "resumed": about(w, again, folder),
     }

@@ -6,6 +6,7 @@ import json
 import secrets
 import shutil
 import subprocess
+import time
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -79,6 +80,15 @@ class RayCluster:
     def join(self, host: int) -> None:
         """Start a worker (anew) and wait until it has joined."""
         self._wait([self.start_ray(host)])
+
+    def wait_lost(self, host: int, seconds: float = 90) -> None:
+        """Wait until Ray has noticed that a host is gone: until then it counts what the host had as free."""
+        (log,) = (self.hosts.own(HEAD) / "tmp" / "ray").glob("session_2*/logs/gcs_server.out")
+        deadline = time.monotonic() + seconds
+        while f"address: {self.hosts.address(host)} and " not in log.read_text(errors="replace"):  # "marked dead"
+            if time.monotonic() > deadline:
+                raise HostError(f"Ray has not noticed that {self.hosts.name(host)} is gone")
+            time.sleep(0.2)
 
     def has(self, host: int, actor: str) -> bool:
         """Whether an actor of this class runs on a host now."""

@@ -48,6 +48,7 @@ def test_a_learner_host_that_dies_is_named_and_the_run_goes_on_on_other_hosts(cl
         # of whichever actor was asked first; Ray may know that the host is gone, or only that the actor does not answer
         assert re.search(rf"(learner-\d|replay) (died with its host {where}|on {where} died)", job.said), job.said
         assert "--resume" in job.said
+        cluster.wait_lost(host)
         cluster.submit("agrl", "train", "--resume", run, "rollout.actors=1", "reward.actors=1").wait(200)
     finally:
         cluster.hosts.start(host)
