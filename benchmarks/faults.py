@@ -58,7 +58,7 @@ class World:
 
     def after_step(self, job: Job, folder: Path, step: int) -> dict:
         """Wait for the metrics of a step: the rollouts of the next one begin now."""
-        deadline = time.monotonic() + 150
+        deadline = time.monotonic() + 300
         while True:
             rows = list(read_jsonl(folder / "metrics.jsonl")) if (folder / "metrics.jsonl").is_file() else []
             if rows and rows[-1]["step"] >= step:
@@ -244,6 +244,8 @@ def main() -> None:
                 found = FAULTS[name](w)
             except Exception as error:
                 found = {"failed": f"{type(error).__name__}: {error}"[-3000:]}
+                for job in w.cluster.jobs:  # what it leaves would take the places of the next
+                    w.cluster.stop(job) if job.terminal.poll() is None else None
             print(name, round(time.monotonic() - began), json.dumps(found, indent=1), flush=True)
             kept = json.loads(RESULTS.read_text()) if RESULTS.is_file() else {}
             RESULTS.write_text(json.dumps(kept | {name: found}, indent=1) + "\n")
