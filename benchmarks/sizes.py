@@ -65,6 +65,7 @@ def configured(size: str, folder: Path, lora_rank: int = 0) -> Config:
             setting("data.train", data / "train.parquet"),
             setting("data.evaluation", {"balanced": data / "balanced.parquet"}),
             f"model.lora_rank={lora_rank}",
+            "~model.chat_template_args.enable_thinking",  # the small tokenizer has no chat template
             "task.prompt_style=brief",
             "task.max_prompt_tokens=160",
             "task.max_response_tokens=32",
