@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -17,6 +18,8 @@ from agrl.driver.step import StepResult, training_step
 from agrl.errors import NothingLearnedError
 from agrl.report.progress import numbers, progress
 from agrl.report.recorder import Recorder, sample_row
+
+REPLAY = "replay.npz"  # the replay actor's part of a checkpoint, which it writes and reads itself
 
 
 def train(config: Config, console, resume: bool = False, prepared: bool = False) -> RunFolder:
@@ -62,15 +65,17 @@ def reinforce(run: Run, checkpoint: Checkpoint | None = None) -> None:
 
 
 def _checkpoint(run: Run, watch: StallWatch, done: int) -> None:
-    replay = run.s.replay.call("state_dict").result()
-    run.checkpoint(done, run.s.config.trainer.steps, replay=replay, watch=watch.state_dict())
+    def also(folder: Path) -> None:
+        run.s.replay.call("save", str((folder / REPLAY).absolute())).result()
+
+    run.checkpoint(done, run.s.config.trainer.steps, also, watch=watch.state_dict())
 
 
 def _restore(run: Run, watch: StallWatch, checkpoint: Checkpoint) -> int:
     """Bring every service to where the checkpoint was taken; returns the next step."""
     first = run.restore(checkpoint)
     watch.load_state_dict(checkpoint.state["watch"])
-    run.s.replay.call("load_state_dict", checkpoint.state["replay"]).result()
+    run.s.replay.call("load", str((checkpoint.folder / REPLAY).absolute())).result()
     broadcast_weights(run.s.learner, run.s.rollouts)
     return first
 

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from agrl.config.compose import resumed_config
-from agrl.data.files import read_examples
+from agrl.data.pool import open_pool
 from agrl.driver import step as step_module
 from agrl.driver.learner_weights import broadcast_weights
 from agrl.driver.loop import train
@@ -78,7 +78,7 @@ def services(world, tmp_path_factory):
     """A running system of two rollout actors and two reward actors, for tests that break things."""
     run = RunFolder(tmp_path_factory.mktemp("services"))
     settings = config(world, run.path, "rollout.actors=2", "reward.actors=2", "learner.lr=1e-3", "guidance.tau=1.0")
-    running = start_services(settings, run, read_examples(settings.data.train))
+    running = start_services(settings, run, open_pool(settings.data.train), hinted=True)
     running.ready()
     yield running
     running.close()
@@ -132,7 +132,7 @@ def test_an_actor_that_only_claims_the_new_version_is_caught_and_named(tmp_path,
     run = RunFolder(tmp_path / "run")
     # without a supervised start nothing parses; a format reward of 0 everywhere would teach nothing, so tiers are drawn
     settings = config(world, run.path, "learner.lr=1e-2", "guidance.enabled=false")
-    services = start_services(settings, run, read_examples(settings.data.train))
+    services = start_services(settings, run, open_pool(settings.data.train), hinted=True)
     try:
         services.ready()
         first = _learn_something(services)
