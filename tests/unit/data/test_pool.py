@@ -1,7 +1,6 @@
 """Pools: what is read is what was written, whatever the file is like; an index is never older than its file."""
 
 import json
-import os
 import pickle
 from dataclasses import replace
 
@@ -96,7 +95,8 @@ def test_a_pool_is_its_file_at_any_number(tmp_path, suffix, monkeypatch):
 
 
 def test_structs_of_pandas_take_the_slow_way_to_the_same_rows(tmp_path):
-    rows = [to_row(make(i)) | {"verdicts": {"category": "same", "brand": None}} for i in range(5)]
+    product, verdicts = {"title": "t", "attributes": {"color": "red"}}, {"category": "same", "brand": None}
+    rows = [to_row(make(i)) | {"product": product, "verdicts": verdicts} for i in range(5)]
     pq.write_table(pa.Table.from_pylist(rows), tmp_path / "train.parquet")
     assert list(open_pool(tmp_path / "train.parquet")) == read_examples(tmp_path / "train.parquet")
     assert open_pool(tmp_path / "train.parquet")[4].verdicts == {"category": "same"}
@@ -113,7 +113,10 @@ def test_a_changed_file_gets_a_new_index_and_an_unchanged_one_is_not_read_again(
     assert changed[0].tier == 4 and changed.digests != before
     with pytest.raises(DataError, match=rf"not the one .*: {file} has changed"):
         check_same(before, changed.digests)
-    os.truncate(tmp_path / ".train.parquet.index.arrow", 100)  # a damaged index is no index
+    index = tmp_path / ".train.parquet.index.arrow"
+    damaged = index.read_bytes()[:-40]
+    index.unlink()  # the old one is still mapped
+    index.write_bytes(damaged)  # a damaged index is no index
     assert list(open_pool(file)) == list(changed)
 
 
@@ -126,6 +129,7 @@ def test_a_pool_that_changes_on_its_way_to_another_process_is_refused(tmp_path):
 
 
 def test_several_files_a_folder_and_a_pattern_are_one_pool(tmp_path):
+    (tmp_path / "empty").mkdir()
     parts = [[make(i) for i in range(3)], [make(i) for i in range(3, 5)]]
     write_examples(tmp_path / "part-0.parquet", parts[0])
     write_examples(tmp_path / "part-1.jsonl", parts[1])
@@ -139,7 +143,7 @@ def test_several_files_a_folder_and_a_pattern_are_one_pool(tmp_path):
     with pytest.raises(DataError, match=r"part-2.parquet: id 'e1' is in .*part-0.parquet already"):
         open_pool(tmp_path)
     with pytest.raises(DataError, match="holds no examples files"):
-        open_pool(tmp_path / "empty" if (tmp_path / "empty").mkdir() else tmp_path / "empty")
+        open_pool(tmp_path / "empty")
     with pytest.raises(DataError, match=r"nowhere.parquet does not exist"):
         open_pool(tmp_path / "nowhere.parquet")
 
@@ -166,11 +170,11 @@ def test_a_file_that_is_cut_off_or_has_a_wrong_middle_is_named(tmp_path):
     file = write_examples(tmp_path / "train.parquet", [make(i) for i in range(500)])
     whole = file.read_bytes()
     file.write_bytes(whole[:-9])
-    with pytest.raises(DataError, match="train.parquet is not a readable Parquet file") as error:
+    with pytest.raises(DataError, match=r"train\.parquet is not a readable Parquet file") as error:
         open_pool(file)
     assert "cut off" in error.value.hint
     file.write_bytes(whole[:200] + b"\xff" * 2000 + whole[2200:])
-    with pytest.raises(DataError, match="train.parquet is damaged after row 0"):
+    with pytest.raises(DataError, match=r"train\.parquet is damaged after row 0"):
         open_pool(file)
 
 
