@@ -10,7 +10,7 @@ again_s         the same when the index is there
 sample_1024_ms  a draw in the replay actor, by difficulty, when every prompt was tried; median of 21
 sample_1024_ray_ms  the same as the driver waits for it
 state_s, state_mb   the replay actor's part of a checkpoint, when every prompt was tried and guided
-replay_bytes, driver_bytes  memory a prompt beyond a pool of 1,024, of their own (memory maps are the system's)
+replay_bytes, driver_bytes  memory a prompt beyond a pool of 4,096, of their own (memory maps are the system's)
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ sys.path[0] = str(Path(__file__).parents[1])  # not this folder, whose learner.p
 
 SIZES = (100_000, 1_000_000, 10_000_000)
 DRAWN = 1024
-SMALL = 1024
+SMALL = 4096
 
 
 def write_pool(file: Path, pairs: int) -> None:
@@ -75,7 +75,7 @@ def measured_core():
 
         def times(self, n: int) -> list[float]:
             found = []
-            for step in range(21):
+            for step in range(1, 22):
                 began = time.perf_counter()
                 self.sample(n, step)
                 found.append(time.perf_counter() - began)
@@ -95,7 +95,7 @@ def measured_core():
 
 def own_memory() -> int:
     """Bytes of this process that are no file's."""
-    lines = dict(line.split(":") for line in Path("/proc/self/status").read_text().splitlines())
+    lines = dict(line.split(":", 1) for line in Path("/proc/self/status").read_text().splitlines())
     return int(lines["RssAnon"].split()[0]) * 1024
 
 
