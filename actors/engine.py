@@ -17,6 +17,7 @@ import numpy as np
 from actors.engine_weights import check_adapters, check_held, none_missing, on_worker
 from actors.generation import EngineSettings, Generation, GenerationRequest, Sampled, SamplingSettings
 from agrl.errors import ActorError, ConfigError, DataError, ModelError, WeightSyncError
+from agrl.models.engine_memory import ADAPTER_RANKS, BATCH_TOKENS, CPU_BLOCK
 from agrl.models.files import files_of_the_model
 from agrl.models.paths import without_patterns
 from agrl.network import this_host
@@ -24,7 +25,6 @@ from agrl.transport.collective import Meeting
 from agrl.transport.parcel import Parcel, is_adapter
 
 SUPPORTED_VLLM = ("0.25", "0.34")  # from, up to but not including; tested with 0.32
-ADAPTER_RANKS = (8, 16, 32, 64, 128, 256, 320, 512)  # that vLLM makes room for; smaller ones take it too
 SHARED_MEMORY = "/dev/shm"
 KEEP_WEIGHTS, DISCARD_WEIGHTS = 1, 2  # vLLM's levels of sleep; both discard the KV cache
 
@@ -265,7 +265,7 @@ def _build(path: str, model_path: str, settings: EngineSettings, on_cpu: bool) -
     device = (
         {
             "kv_cache_memory_bytes": int(settings.kv_cache_gib * 2**30),
-            "block_size": 32,  # the least of the CPU's attention: the shorter, the more of a short prompt is shared
+            "block_size": CPU_BLOCK,  # the shorter, the more of a short prompt is shared
             "enforce_eager": True,
             "enable_chunked_prefill": False,  # on a CPU, vLLM fails when it splits the prompt of a seeded request
         }
@@ -277,7 +277,7 @@ def _build(path: str, model_path: str, settings: EngineSettings, on_cpu: bool) -
         dtype=settings.dtype,
         max_model_len=settings.max_model_len,
         max_num_seqs=settings.max_concurrent,
-        max_num_batched_tokens=max(8192, settings.max_model_len),
+        max_num_batched_tokens=max(BATCH_TOKENS, settings.max_model_len),
         tensor_parallel_size=settings.tensor_parallel,
         # in a placement group vLLM would ask Ray for places of its own
         distributed_executor_backend="mp" if settings.tensor_parallel > 1 else None,

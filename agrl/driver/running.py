@@ -2,33 +2,33 @@
 
 from __future__ import annotations
 
-import json
 import time
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from agrl.config.schema import Config, RayMode
 from agrl.data.leaks import leaks_of_pool
 from agrl.data.pool import Pool, open_pool
-from agrl.disk import write_whole
 from agrl.driver.checkpoint import restore, save_checkpoint
 from agrl.driver.clock import Clock
 from agrl.driver.evaluate import evaluate_sets, evaluation_sets
+from agrl.driver.foresight import first_lines
 from agrl.driver.placement import host_lines
 from agrl.driver.plan import check_pool, describe
 from agrl.driver.prompts import PromptEncoder
 from agrl.driver.recording import open_recorder, where_watched
+from agrl.driver.results import leave_results
 from agrl.driver.run_folder import Checkpoint, RunFolder
 from agrl.driver.services import TRIED, Services, start_services
 from agrl.driver.stall import needs_answers, refuse_unparsed
 from agrl.errors import ConfigError
+from agrl.relevance.metrics import shares
 from agrl.relevance.records import Example
 from agrl.relevance.rulebook import load_rulebook
-from agrl.report.page import write_report
 from agrl.report.progress import phase
 from agrl.report.recorder import Recorder
 
@@ -43,6 +43,8 @@ class Run:
         self.s, self.folder, self.sets, self.console = services, folder, sets, console
         self.clock = clock or Clock()  # seconds of everything beside the training steps
         self.phases: Counter[str] = Counter()  # seconds of the training steps by phase
+        self._recorder: Recorder | None = None  # while a phase is under way
+        self._evaluated: list[tuple[int, str, dict[str, float]]] = []  # the last evaluation: steps, set, shares
         self.wall_before = 0.0  # seconds of the processes that this one goes on from
         self.began = time.perf_counter()
 
@@ -51,12 +53,22 @@ class Run:
         """Seconds that the run has taken, those before it was resumed included."""
         return self.wall_before + time.perf_counter() - self.began
 
-    def recorder(self, phase: str, steps: int, first: int) -> Recorder:
-        """What takes the numbers of a phase of ``steps`` steps, from step ``first`` on."""
-        return open_recorder(self.s.config, self.folder.path, phase, steps, first, self.s.runtime, self.s.gauges)
+    @contextmanager
+    def recorder(self, phase: str, steps: int, first: int) -> Iterator[Recorder]:
+        """What takes the numbers of a phase of ``steps`` steps, from step ``first`` on, and its evaluations."""
+        config, path = self.s.config, self.folder.path
+        with open_recorder(config, path, phase, steps, first, self.s.runtime, self.s.gauges) as recorder:
+            for evaluation in self._evaluated:
+                recorder.log_evaluation(*evaluation)
+            self._recorder = recorder
+            try:
+                yield recorder
+            finally:
+                self._recorder = None
 
-    def evaluate(self, label: str) -> None:
-        """Judge the held-out sets with the weights that the rollout actors have; writes evaluation/LABEL-SET.json.
+    def evaluate(self, label: str, done: int) -> None:
+        """Judge the held-out sets with the weights that the rollout actors have, after ``done`` steps; writes
+        evaluation/LABEL-SET.json.
 
         Raises NothingLearnedError when it is the start model ("before") and none of its answers parses.
         """
@@ -66,6 +78,9 @@ class Run:
         for name, metrics in found.items():
             about = {"label": label, "set": name, "model": self.s.config.model.path, "version": self.s.learner.version}
             self.folder.save_evaluation(label, name, metrics | about)
+        self._evaluated = [(done, name, shares(metrics)) for name, metrics in found.items()]
+        for evaluation in self._evaluated if self._recorder else ():
+            self._recorder.log_evaluation(*evaluation)
         if label == "before" and needs_answers(self.s.config):
             refuse_unparsed(found, self.s.config.model.path)
 
@@ -86,20 +101,15 @@ class Run:
         """Export the model, evaluate it, and write summary.json and report.html."""
         with self.clock("export"), self.folder.replacing_model() as folder:
             self.s.learner.export(folder)
-        self.evaluate("after")
+        self.evaluate("after", steps)
         summary = {
             "before": self.folder.load_evaluation("before"),
             "after": self.folder.load_evaluation("after"),
-            "steps": steps,
             "version": self.s.learner.version,
             "wall_s": self.wall_s,
             "phases": dict(self.phases) | self.clock.seconds,
-            "placement": {actor: asdict(host) for actor, host in self.s.runtime.hosts().items()},
         }
-        write_whole(self.folder.path / "summary.json", json.dumps(summary, indent=2) + "\n")
-        with phase(self.console, "Writing the report"):
-            write_report(self.folder.path)
-        self.folder.finish(steps)
+        leave_results(self.folder, steps, summary, self.s.runtime.hosts(), self.console)
 
 
 @dataclass(frozen=True)
@@ -151,7 +161,7 @@ def running(config: Config, folder: RunFolder, command: str, console, resume: bo
     clock = Clock()
     data = load_data(config, config.guidance.enabled, console)
     folder.start(config, load_rulebook(config.task.rulebook), command, resume)
-    for line in describe(config, pool_size=len(data.pool)):
+    for line in [*describe(config, pool_size=len(data.pool)), *first_lines(config)]:
         console.print(line)
     if where := where_watched(config):
         console.print(where, markup=False, soft_wrap=True)

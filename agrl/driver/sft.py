@@ -18,10 +18,12 @@ from agrl.config.schema import Config, RayMode
 from agrl.data.files import read_examples
 from agrl.driver.checkpoint import Length, is_due, restore, save_checkpoint, to_resume
 from agrl.driver.claim import claimed
+from agrl.driver.foresight import first_lines
 from agrl.driver.learners import LearnerGroup
 from agrl.driver.placement import host_lines
 from agrl.driver.prompts import PromptEncoder
 from agrl.driver.recording import open_recorder, where_watched
+from agrl.driver.results import leave_results
 from agrl.driver.run_folder import Checkpoint, RunFolder
 from agrl.driver.runtime import start_runtime
 from agrl.errors import ConfigError, DataError
@@ -50,11 +52,13 @@ def supervised(config: Config, console, resume: bool = False) -> RunFolder:
         if where := where_watched(config):
             console.print(where, markup=False, soft_wrap=True)
         console.print(f"SFT: {references}, {c.steps} steps of {c.batch_size} = {epochs:.1f} epochs")
+        for line in first_lines(config, ["learner"]):
+            console.print(line, soft_wrap=True)
         with running_learner(config, folder, console) as learner:
             imitate(config, learner, references.sequences, folder, console, checkpoint)
             with folder.replacing_model() as model:
                 learner.export(model)
-        folder.finish(c.steps)
+            leave_results(folder, c.steps, {"version": learner.version}, learner.runtime.hosts(), console)
         console.print(f"Model: {folder.model}", markup=False, soft_wrap=True)
     return folder
 
