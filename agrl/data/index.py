@@ -17,6 +17,7 @@ from pathlib import Path
 import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
+from rich.text import Text
 
 from agrl.data.columns import STORED, as_stored, from_examples, id_hashes
 from agrl.data.files import HINT, check_file, checked_rows, json_lines, known_columns, known_suffix, say_notes
@@ -24,6 +25,7 @@ from agrl.data.rows import parquet_file, parquet_rows
 from agrl.errors import DataError
 from agrl.relevance.records import Example
 from agrl.report.progress import progress
+from agrl.report.terminal import error_console
 
 VERSION = 1  # of what an index holds: others are made anew
 HASH = pa.field("hash", pa.uint64(), nullable=False)
@@ -75,6 +77,10 @@ def open_index(file: Path, console=None) -> FileIndex:
             partial.replace(place)
         finally:
             partial.unlink(missing_ok=True)
+        if place is not places[0]:
+            error_console().print(
+                Text(f"{file}: its index is {place}: beside it nothing can be written"), soft_wrap=True
+            )
         return _opened(file, place, now)
     raise AssertionError("the last place is there, or its error was raised")
 

@@ -86,7 +86,9 @@ class Pool(Sequence[Example]):
         return (batch.column(name) for batch in self._batches)
 
     def __reduce__(self):
-        return (_reopened, (self.digests,)) if self._on_disk() else (Pool, (self._parts,))
+        if not self._on_disk():
+            return Pool, (self._parts,)
+        return _reopened, ({str(part.file.absolute()): part.digest for part in self._parts},)
 
     def _on_disk(self) -> bool:
         return all(part.file.suffix in SUFFIXES for part in self._parts)

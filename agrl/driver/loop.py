@@ -15,7 +15,7 @@ from agrl.driver.run_folder import Checkpoint, RunFolder
 from agrl.driver.running import Run, running
 from agrl.driver.stall import StallWatch
 from agrl.driver.step import StepResult, training_step
-from agrl.errors import NothingLearnedError
+from agrl.errors import ConfigError, NothingLearnedError
 from agrl.report.progress import numbers, progress
 from agrl.report.recorder import Recorder, sample_row
 
@@ -81,9 +81,20 @@ def _restore(run: Run, watch: StallWatch, checkpoint: Checkpoint) -> int:
     """Bring every service to where the checkpoint was taken; returns the next step."""
     first = run.restore(checkpoint)
     watch.load_state_dict(checkpoint.state["watch"])
-    run.s.replay.call("load", str((checkpoint.folder / REPLAY).absolute())).result()
+    run.s.replay.call("load", str(_replay_state(checkpoint).absolute())).result()
     broadcast_weights(run.s.learner, run.s.rollouts)
     return first
+
+
+def _replay_state(checkpoint: Checkpoint) -> Path:
+    """The replay actor's part of a checkpoint. Raises ConfigError where an earlier version wrote another."""
+    file = checkpoint.folder / REPLAY
+    if not file.exists():
+        raise ConfigError(
+            f"{checkpoint.folder} has no {REPLAY}: an earlier version of AGRL wrote it",
+            hint="resume with that version, or start a new run from the exported model",
+        )
+    return file
 
 
 def _record(run: Run, recorder: Recorder, step: int, result: StepResult) -> None:

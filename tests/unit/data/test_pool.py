@@ -178,7 +178,7 @@ def test_a_file_that_is_cut_off_or_has_a_wrong_middle_is_named(tmp_path):
         open_pool(file)
 
 
-def test_where_nothing_can_be_written_the_index_goes_to_the_cache(tmp_path, monkeypatch):
+def test_where_nothing_can_be_written_the_index_goes_to_the_cache(tmp_path, monkeypatch, capsys):
     file = write_examples(tmp_path / "train.parquet", [make(0)])
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
     (tmp_path / ".train.parquet.index.arrow").mkdir()  # in the way, for root as well
@@ -190,7 +190,9 @@ def test_where_nothing_can_be_written_the_index_goes_to_the_cache(tmp_path, monk
         return opened(path, mode)
 
     monkeypatch.setattr(index_module.pa, "OSFile", refusing)
-    assert open_pool(file)[0] == make(0) and list((tmp_path / "cache" / "agrl").iterdir())
+    assert open_pool(file)[0] == make(0)
+    (index,) = (tmp_path / "cache" / "agrl").iterdir()
+    assert f"its index is {index}" in capsys.readouterr().err
 
 
 @given(st.lists(said, min_size=1, max_size=8))
