@@ -14,7 +14,7 @@ import torch
 from transformers import AutoModelForCausalLM
 
 from actors.engine import RolloutEngine
-from actors.generation import EngineSettings, GenerationRequest, SamplingSettings
+from actors.generation import EngineSettings, GenerationRequest, Pace, SamplingSettings
 from actors.reward_pool import RewardPool
 from actors.rollout_pool import RolloutPool
 from actors.runtime import Runtime
@@ -40,8 +40,7 @@ class ProbedEngine(RolloutEngine):
     """With a way to try new weights while requests are running."""
 
     def load_during_generation(self, requests, *parcels) -> str:
-        running = self.generate(requests, SamplingSettings(max_tokens=200))
-        next(running)
+        self.advance(10**6, requests, SamplingSettings(max_tokens=200), Pace(0.0, 0.0), [])
         try:
             for parcel in parcels:
                 self.take_weights("object_store", parcel)
@@ -49,7 +48,7 @@ class ProbedEngine(RolloutEngine):
         except WeightSyncError as error:
             return str(error)
         finally:
-            running.close()
+            self._in_hand.drop()
         return ""
 
 
@@ -197,7 +196,7 @@ def test_temperature_zero_takes_the_likeliest_token(runtime, models, tied_pool):
 
 
 def test_a_prompt_without_room_for_a_response_is_named(tied_pool):
-    with pytest.raises(DataError, match="request r0: its prompt has 256 tokens"):
+    with pytest.raises(DataError, match="request r0: its prompt has 256 tokens, an engine takes 1 to 255"):
         generate(tied_pool, requests(1, length=256), SamplingSettings())
 
 
