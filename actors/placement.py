@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections import Counter
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 
@@ -107,8 +108,10 @@ def _count(number: float, unit: str) -> str:
 
 
 def _each(group: Group) -> str:
-    sizes = list(dict.fromkeys(str(bundle) for bundle in group.bundles))
-    return sizes[0] + (" each" if len(group.bundles) > 1 else "") if len(sizes) == 1 else ", ".join(sizes)
+    sizes = Counter(str(bundle) for bundle in group.bundles)
+    if len(sizes) == 1:
+        return next(iter(sizes)) + (" each" if len(group.bundles) > 1 else "")
+    return ", ".join(f"{number} of {size}" for size, number in sizes.items())
 
 
 def _sum(numbers: Iterable[float]) -> float:

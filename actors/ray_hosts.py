@@ -25,12 +25,17 @@ PLACE_S = 15.0  # for Ray to give back what a job held that has just ended, and 
 
 
 def check_reachable(address: str) -> None:
-    """Raise ClusterError when nothing answers at ``address`` ("host:port" or "ray://host:port").
+    """Raise ClusterError when nothing answers at ``address`` ("host:port"), or when it is one of Ray Client.
 
     Ray itself tries for minutes. "auto" stands for the address of the job or of this host's own Ray: left to Ray.
     """
     address = (os.environ.get("RAY_ADDRESS") or address) if address == "auto" else address
-    host, _, port = address.removeprefix("ray://").rpartition(":")
+    if address.startswith("ray://"):
+        raise ClusterError(
+            f"RAY_ADDRESS={address} is an address of Ray Client, over which no run can be driven",
+            hint="unset it on a host of the cluster, or submit the run as a job (`ray job submit`)",
+        )
+    host, _, port = address.rpartition(":")
     if address == "auto" or not host or not port.isdigit():
         return
     try:

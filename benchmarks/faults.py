@@ -9,6 +9,7 @@ two learner ranks and two engines on different hosts.
 from __future__ import annotations
 
 import json
+import re
 import sys
 import tempfile
 import time
@@ -28,7 +29,7 @@ CPUS = (3, 3, 3, 3)  # no two ranks of two threads fit on one host; what a lost 
 RUN = (
     *("learner.ranks=2", "learner.threads=2", "rollout.actors=2", "reward.actors=2", "data.max_evaluation=4"),
     *("guidance.source=reference", "guidance.tau=1.0", "trainer.steps=4", "trainer.checkpoint_every=1"),
-    *("trainer.prompts_per_step=32", "trainer.rollouts_per_prompt=8", "learner.timeout_s=40", "rollout.timeout_s=40"),
+    *("trainer.prompts_per_step=32", "trainer.rollouts_per_prompt=8", "learner.timeout_s=60", "rollout.timeout_s=60"),
 )
 FAULTS: dict[str, Callable[[World], dict]] = {}
 
@@ -82,9 +83,10 @@ class World:
         """Seconds from now, exit code and the last lines."""
         began = time.monotonic()
         code = job.terminal.wait(seconds)
-        said = [line for line in job.said.splitlines() if line.strip()]
-        errors = [i for i, line in enumerate(said) if "Error" in line]
-        return time.monotonic() - began, code, "\n".join(said[errors[0] if errors else -4 :][:14])
+        seconds = time.monotonic() - began
+        said = [plain for line in job.said.splitlines() if (plain := line.strip(" │╭╮╰╯─"))]
+        errors = [i for i, line in enumerate(said) if line.endswith(" error")]  # the title of the box
+        return seconds, code, "\n".join(said[errors[0] + 1 if errors else -4 :][:8])
 
     def back(self, host: int) -> None:
         self.hosts.start(host)
@@ -103,9 +105,14 @@ def weights(folder: Path) -> str:
     return hashlib.sha256((folder / "model" / "model.safetensors").read_bytes()).hexdigest()[:16]
 
 
+def hosts_of(job: Job, actor: str) -> list[str]:
+    """The hosts of the actors of this kind, by the first lines that a run says."""
+    return re.findall(rf"(h\d) \([\d.]+\): .*{actor}-\d", job.said)
+
+
 def about(w: World, job: Job, folder: Path, **more) -> dict:
     seconds, code, said = w.ends(job)
-    found = {"seconds": round(seconds, 1), "exit_code": code} | more
+    found = {"seconds": round(seconds, 1), "exit_code": code, "ranks_on": hosts_of(job, "learner")} | more
     if code:
         return found | {"said": said}
     rows = list(read_jsonl(folder / "metrics.jsonl"))
@@ -154,7 +161,11 @@ def job_stopped(w: World) -> dict:
     stopped = time.monotonic() - began
     w.hosts.kill(host)  # so that it goes on elsewhere
     again = w.resume(folder)
-    found = {"stop_seconds": round(stopped, 1), "resumed": about(w, again, folder)}
+    found = {
+        "stop_seconds": round(stopped, 1),
+        "ranks_on": hosts_of(job, "learner"),
+        "resumed": about(w, again, folder),
+    }
     w.back(host)
     return found
 

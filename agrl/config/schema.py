@@ -266,7 +266,7 @@ class DpoConfig:
 @dataclass
 class RayConfig:
     mode: RayMode = RayMode.local  # local, cluster or inline; ray=NAME chooses the group
-    address: str | None = None  # "auto" or "ray://host:10001" to join a cluster
+    address: str | None = None  # of the cluster: "auto" in a job or on one of its hosts, or "HEAD:6379"
     cpus: int = 0  # CPUs that a local Ray offers, 0 for enough to place every actor
     namespace: str = "agrl"  # Ray namespace of the actors
     placement: Placement = Placement.separate  # GPUs of their own, or colocated: rank i and engine i share theirs

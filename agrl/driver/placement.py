@@ -16,25 +16,24 @@ def placement_groups(config: Config, services: Collection[str] = SERVICES) -> li
 
     Learner ranks sit on as few hosts as possible, since every backward pass goes over the network between them; engines
     on as many as possible; all GPUs of one engine on one host. ``ray.placement=colocated`` puts learner rank i and
-    engine i on the same GPUs, or on the same host where they have none.
+    engine i on the same GPUs, or on the same host where they have none. The replay actor sits beside rank 0: a run
+    outlives the loss of neither, and so of no more hosts than it must.
     """
     ranks = [_rank(config, i) for i in range(config.learner.ranks)] if "learner" in services else []
     engines = [_engine(config, i) for i in range(config.rollout.actors)] if "rollout" in services else []
-    groups = []
+    groups, beside = [], ", one with the replay actor" if "replay" in services else ""
     if config.ray.placement == Placement.colocated and ranks and engines:
         pairs = tuple(Bundle((rank, engine)) for rank, engine in zip(ranks, engines, strict=True))
         keys = "learner.ranks, learner.gpus_per_rank, learner.threads, rollout.threads"
-        groups.append(Group("learner ranks, each with an engine", keys, pairs))
+        groups.append(Group(f"learner ranks, each with an engine{beside}", keys, _with_replay(pairs, services)))
     else:
         learner = "learner.ranks, learner.gpus_per_rank, learner.threads"
         rollout = "rollout.actors, rollout.gpus_per_actor, rollout.threads"
-        groups.append(Group("learner ranks", learner, _alone(ranks)))
+        groups.append(Group(f"learner ranks{beside}", learner, _with_replay(_alone(ranks), services)))
         groups.append(Group("rollout engines", rollout, _alone(engines), spread=True))
     if "reward" in services:
         rewards = [Seat(f"reward-{i}", cpus=1) for i in range(config.reward.actors)]
         groups.append(Group("reward actors", "reward.actors", _alone(rewards), spread=True))
-    if "replay" in services:
-        groups.append(Group("replay actor", "always one", _alone([Seat("replay", cpus=1)])))
     return [group for group in groups if group.bundles]
 
 
@@ -61,6 +60,13 @@ def _engine(config: Config, index: int) -> Seat:
 def _share(config: Config) -> float:
     """The part of its GPUs that Ray counts for an actor: half of them where it shares them."""
     return 0.5 if config.ray.placement == Placement.colocated else 1.0
+
+
+def _with_replay(ranks: tuple[Bundle, ...], services: Collection[str]) -> tuple[Bundle, ...]:
+    if "replay" not in services:
+        return ranks
+    first, *others = ranks
+    return Bundle((*first.seats, Seat("replay", cpus=1))), *others
 
 
 def _alone(seats: list[Seat]) -> tuple[Bundle, ...]:

@@ -2,18 +2,16 @@
 
 from __future__ import annotations
 
-import json
 import time
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from typing import Any
 
 from agrl.config.schema import Config, RayMode
 from agrl.data.files import read_examples
 from agrl.data.leaks import shared_queries
-from agrl.disk import write_whole
 from agrl.driver.checkpoint import restore, save_checkpoint
 from agrl.driver.clock import Clock
 from agrl.driver.evaluate import evaluate_sets, evaluation_sets
@@ -21,13 +19,13 @@ from agrl.driver.placement import host_lines
 from agrl.driver.plan import check_pool, describe
 from agrl.driver.prompts import PromptEncoder
 from agrl.driver.recording import open_recorder, where_watched
+from agrl.driver.results import leave_results
 from agrl.driver.run_folder import Checkpoint, RunFolder
 from agrl.driver.services import Services, start_services
 from agrl.driver.stall import needs_answers, refuse_unparsed
 from agrl.errors import ConfigError
 from agrl.relevance.records import Example
 from agrl.relevance.rulebook import load_rulebook
-from agrl.report.page import write_report
 from agrl.report.progress import phase
 from agrl.report.recorder import Recorder
 
@@ -88,16 +86,11 @@ class Run:
         summary = {
             "before": self.folder.load_evaluation("before"),
             "after": self.folder.load_evaluation("after"),
-            "steps": steps,
             "version": self.s.learner.version,
             "wall_s": self.wall_s,
             "phases": dict(self.phases) | self.clock.seconds,
-            "placement": {actor: asdict(host) for actor, host in self.s.runtime.hosts().items()},
         }
-        write_whole(self.folder.path / "summary.json", json.dumps(summary, indent=2) + "\n")
-        with phase(self.console, "Writing the report"):
-            write_report(self.folder.path)
-        self.folder.finish(steps)
+        leave_results(self.folder, steps, summary, self.s.runtime.hosts(), self.console)
 
 
 @dataclass(frozen=True)

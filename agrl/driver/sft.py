@@ -22,6 +22,7 @@ from agrl.driver.learners import LearnerGroup
 from agrl.driver.placement import host_lines
 from agrl.driver.prompts import PromptEncoder
 from agrl.driver.recording import open_recorder, where_watched
+from agrl.driver.results import leave_results
 from agrl.driver.run_folder import Checkpoint, RunFolder
 from agrl.driver.runtime import start_runtime
 from agrl.errors import ConfigError, DataError
@@ -54,7 +55,7 @@ def supervised(config: Config, console, resume: bool = False) -> RunFolder:
             imitate(config, learner, references.sequences, folder, console, checkpoint)
             with folder.replacing_model() as model:
                 learner.export(model)
-        folder.finish(c.steps)
+            leave_results(folder, c.steps, {"version": learner.version}, learner.runtime.hosts(), console)
         console.print(f"Model: {folder.model}", markup=False, soft_wrap=True)
     return folder
 

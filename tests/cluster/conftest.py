@@ -5,14 +5,19 @@ the logs of Ray.
 """
 
 import os
+from pathlib import Path
 
 import pytest
 
 from tests.cluster.hosts import Hosts, missing
 from tests.cluster.ray_cluster import RayCluster
-from tests.e2e.small_world import make_world
+from tests.e2e.small_world import make_world, overrides
 
 CPUS = (3, 3, 3)  # of the hosts: no two learner ranks of two threads each fit on one
+SEVERAL = (
+    *("learner.ranks=2", "learner.threads=2", "rollout.actors=2", "reward.actors=2", "data.max_evaluation=4"),
+    *("guidance.source=reference", "guidance.tau=1.0"),  # so that a model that knows nothing has what to learn from
+)
 
 
 @pytest.fixture(scope="session")
@@ -35,3 +40,11 @@ def cluster(need_hosts, tmp_path_factory):
 def world(cluster):
     """Data and a tiny model that all hosts see."""
     return make_world(cluster.hosts.shared / "world")
+
+
+@pytest.fixture(scope="session")
+def run(cluster, world) -> tuple[Path, str]:
+    """Three steps of ``SEVERAL`` on all hosts, left in peace, and what the job said."""
+    run = cluster.hosts.shared / "run"
+    said = cluster.submit("agrl", "train", "ray=cluster", *overrides(world, run, *SEVERAL)).wait(240)
+    return run, said

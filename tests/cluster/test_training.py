@@ -5,24 +5,14 @@ import json
 import pytest
 
 from agrl.report.recorder import read_jsonl
+from tests.cluster.conftest import SEVERAL
 from tests.cluster.hosts import HostError
 from tests.e2e.small_world import overrides
-
-SEVERAL = ("learner.ranks=2", "learner.threads=2", "rollout.actors=2", "reward.actors=2", "data.max_evaluation=4")
-TAUGHT = ("guidance.source=reference", "guidance.tau=1.0")  # so that a model that knows nothing has what to learn from
 
 
 def test_a_job_without_the_token_is_refused(cluster):
     with pytest.raises(HostError, match="Invalid authentication token"):
         cluster.submit("true", env={"RAY_AUTH_TOKEN": "another"}).wait(60)
-
-
-@pytest.fixture(scope="module")
-def run(cluster, world):
-    """Three steps on all hosts, and what the job said."""
-    run = cluster.hosts.shared / "run"
-    said = cluster.submit("agrl", "train", "ray=cluster", *overrides(world, run, *SEVERAL, *TAUGHT)).wait(240)
-    return run, said
 
 
 def test_the_actors_of_a_run_sit_on_different_hosts_and_the_run_says_where(cluster, run):
@@ -42,7 +32,7 @@ def test_the_actors_of_a_run_sit_on_different_hosts_and_the_run_says_where(clust
 
 def test_its_weights_are_bit_for_bit_those_of_the_same_run_on_one_host(cluster, world, run):
     alone = cluster.hosts.shared / "alone"
-    words = overrides(world, alone, *SEVERAL, *TAUGHT)
+    words = overrides(world, alone, *SEVERAL)
     cluster.hosts.run(1, "agrl", "train", "ray=local", *words, timeout=240, env={"RAY_ADDRESS": ""})
     assert len({host["name"] for host in json.loads((alone / "summary.json").read_text())["placement"].values()}) == 1
     weights = [(folder / "model" / "model.safetensors").read_bytes() for folder in (run[0], alone, world)]

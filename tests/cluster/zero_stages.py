@@ -44,10 +44,11 @@ def main(model: str, folder: Path) -> None:
     words += ["learner.ranks=2", "learner.threads=2", "learner.timeout_s=60", "learner.packing=padded"]
     config = load_config(words)
     runtime, found = start_runtime(config, folder, ["learner"]), {}
+    group = LearnerGroup(runtime, config, folder / "logs")
+    group.setup()
     for stage in STAGES:
         config.learner.zero_stage = stage
-        group = LearnerGroup(runtime, config, folder / "logs")
-        group.setup()
+        group.restart(config)
         group.train_sft(sequences(0), lr=1e-3)
         (checkpoint := folder / f"checkpoint-{stage}").mkdir()
         group.save(checkpoint)
@@ -57,7 +58,7 @@ def main(model: str, folder: Path) -> None:
         group.export(folder / f"stage-{stage}")
         hosts = [rank.host().name for rank in group.ranks]
         found[stage] = {"hosts": hosts, "memory": group.on_all_ranks("shared_memory"), "loss": metrics["loss/total"]}
-        group.close()
+    group.close()
     runtime.shutdown()
     (folder / "stages.json").write_text(json.dumps(found))
 

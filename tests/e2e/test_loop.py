@@ -39,6 +39,9 @@ def test_the_supervised_start_learns_and_its_loss_is_recorded(world):
     losses = [row["loss/total"] for row in rows(world / "sft", "sft")]
     assert len(losses) == 60
     assert np.mean(losses[-5:]) < 0.5 * np.mean(losses[:5])
+    summary = json.loads((world / "sft" / "summary.json").read_text())
+    assert summary["steps"] == summary["version"] == 60 and list(summary["placement"]) == ["learner-0"]
+    assert (world / "sft" / "report.html").is_file()
 
 
 def test_a_run_with_several_of_everything_leaves_all_that_it_promises(world, tmp_path):

@@ -4,15 +4,17 @@ from __future__ import annotations
 
 import os
 import signal
+import socket
 import time
 
 import pytest
 
 from actors.calls import Calls
+from actors.ray_hosts import check_reachable
 from actors.ray_service import start_ray
 from actors.runtime import Runtime, wait_any
 from actors.service import ServiceDied
-from agrl.errors import ActorError, DataError
+from agrl.errors import ActorError, ClusterError, DataError
 
 
 class Worker:
@@ -152,3 +154,14 @@ def test_why_ray_could_not_start_is_said_where_it_cannot_write(monkeypatch, tmp_
     monkeypatch.setenv(variable, str(tmp_path))
     with pytest.raises(ActorError, match="one of a hundred reasons"):
         start_ray(None, 1, "agrl")
+
+
+def test_a_host_without_a_head_and_an_address_of_ray_client_are_refused_at_once(monkeypatch):
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        address = f"127.0.0.1:{server.getsockname()[1]}"
+        check_reachable(address)
+    with pytest.raises(ClusterError, match=f"cannot join the Ray cluster at {address}: .*refused"):
+        check_reachable(address)
+    monkeypatch.setenv("RAY_ADDRESS", "ray://head:10001")
+    with pytest.raises(ClusterError, match="RAY_ADDRESS=ray://head:10001 is an address of Ray Client"):
+        check_reachable("auto")

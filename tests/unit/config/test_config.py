@@ -89,6 +89,7 @@ def test_the_default_loss_is_dapo_as_the_schema_has_it():
         (["ray=inline", "learner.ranks=2"], "learner.ranks"),
         (["ray=inline", "rollout.actors=2"], "rollout.actors"),
         (["ray=inline", "ray.address=auto"], "ray.address"),
+        (["ray=cluster", "ray.address=ray://head:10001"], "ray.address=ray://head:10001 is an address of Ray Client"),
         (["sync.transport=pigeon"], "sync.transport"),
         (["ray=inline", "sync.transport=collective"], "sync.transport=collective contradicts ray=inline"),
         (

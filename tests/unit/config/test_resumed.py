@@ -41,7 +41,7 @@ def picked(config, keys):
     [
         (["ray=inline"], {"ray.mode": "inline", "ray.address": None, "learner.lr": 7e-5, "trainer.steps": 7}),
         (["+ray=local"], {"ray.mode": "local", "ray.address": None}),
-        (["ray=cluster", "ray.address=ray://head:10001"], {"ray.address": "ray://head:10001"}),
+        (["ray=cluster", "ray.address=head:6379"], {"ray.address": "head:6379"}),
         (["loss=gspo"], {"learner.ratio": "sequence", "learner.kl_in": "loss", "learner.kl_estimator": "k3"}),
         (["learner.clip_high=0.5", "loss=gspo"], {"learner.clip_high": 0.5, "learner.ratio": "sequence"}),
         (["loss=gspo", "learner.clip_high=0.5"], {"learner.clip_high": 0.5, "learner.ratio": "sequence"}),

@@ -23,25 +23,22 @@ def host(i):
 
 def test_ranks_are_packed_engines_are_spread_and_one_engines_gpus_are_one_bundle():
     words = ("learner.ranks=4", "learner.gpus_per_rank=1", "rollout.actors=2", "reward.actors=3")
-    learner, rollout, reward, replay = groups(*words, "rollout.tensor_parallel=8", "rollout.gpus_per_actor=8")
-    assert [b.seats[0].actor for b in learner.bundles] == ["learner-0", "learner-1", "learner-2", "learner-3"]
-    assert all((b.cpus, b.gpus) == (1, 1) for b in learner.bundles) and not learner.spread
+    learner, rollout, reward = groups(*words, "rollout.tensor_parallel=8", "rollout.gpus_per_actor=8")
+    assert actors_of(learner) == [["learner-0", "replay"], ["learner-1"], ["learner-2"], ["learner-3"]]
+    assert [(b.cpus, b.gpus) for b in learner.bundles] == [(2, 1), (1, 1), (1, 1), (1, 1)] and not learner.spread
     assert [(b.cpus, b.gpus) for b in rollout.bundles] == [(8, 8), (8, 8)] and rollout.spread
-    assert [b.cpus for b in reward.bundles] == [1, 1, 1] and [b.seats[0].actor for b in replay.bundles] == ["replay"]
+    assert [b.cpus for b in reward.bundles] == [1, 1, 1] and reward.spread
 
 
 def test_threads_that_were_asked_for_are_cpus_that_are_set_aside():
     learner, rollout, *_ = groups("learner.threads=2", "rollout.threads=3", "rollout.tensor_parallel=2")
-    assert learner.bundles[0].cpus == 2 and rollout.bundles[0].cpus == 6
+    assert learner.bundles[0].cpus == 2 + 1 and rollout.bundles[0].cpus == 6
 
 
 def test_colocated_rank_and_engine_share_a_bundle_of_one_gpu():
     shared = ("ray.placement=colocated", "learner.gpus_per_rank=1", "rollout.gpus_per_actor=1")
     pairs, *others = groups("learner.ranks=2", "rollout.actors=2", *shared)
-    assert [[s.actor for s in b.seats] for b in pairs.bundles] == [
-        ["learner-0", "rollout-0"],
-        ["learner-1", "rollout-1"],
-    ]
+    assert actors_of(pairs) == [["learner-0", "rollout-0", "replay"], ["learner-1", "rollout-1"]]
     assert all(b.gpus == 1 for b in pairs.bundles) and all(b.gpus == 0 for group in others for b in group.bundles)
     alone, *_ = groups("learner.ranks=2", "rollout.actors=2", *shared, services=["learner"])
     assert actors_of(alone) == [["learner-0"], ["learner-1"]]
