@@ -42,7 +42,7 @@ class Batch:
         self._pool, self._sync, self._dealing, self._sampling = pool, sync, dealing, sampling
         self._timeout_s, self._heals, self._count = timeout_s, heals, count
         self._number, self._calls = next(NUMBERS), Calls()
-        self._pace = Pace(0.05 + 0.001 * len(pool), 0.5 + 0.01 * len(pool))  # many engines: fewer answers of each
+        self._pace = Pace(0.05 + 0.001 * len(pool), 0.1 + 0.01 * len(pool))  # many engines: fewer answers of each
         self._healing: set[int] = set()
         self._look_at = time.monotonic() + timeout_s / 4
 

@@ -29,13 +29,11 @@ class Hand:
     dropped: list[str] = field(default_factory=list)  # finished by another one, which it has yet to be told
     overtaken: bool = False  # whether another one has finished any of it
     tokens: int = 0  # sampled, of unfinished requests too
-    begun: float = 0.0  # tokens of those of its requests that are not finished, about
-    finished: int = 0
+    begun: float = 0.0  # tokens that each of its unfinished requests has so far, on average
     seconds: float = 0.0  # at work
 
     def drop(self, name: str) -> None:
         """Another one has finished a request that it holds."""
-        self.begun *= 1 - 1 / len(self.held)
         del self.held[name]
         self.dropped.append(name)
         self.overtaken = True
@@ -86,13 +84,11 @@ class Dealing:
         """Engine ``index`` has done something; returns what nobody else had finished before."""
         hand = self.hands[index]
         hand.tokens += progress.tokens
-        hand.begun += progress.tokens
+        hand.begun = progress.begun
         hand.seconds += progress.seconds
         first = []
         for generation in progress.generations:
             hand.held.pop(generation.request_id, None)
-            hand.finished += 1
-            hand.begun = max(0.0, hand.begun - generation.response_tokens)
             if generation.request_id not in self._done:
                 self._done.add(generation.request_id)
                 self.left -= 1
@@ -163,7 +159,7 @@ class FreeDealing(Dealing):
         while self._queue and order:
             _, index = order[0]
             first[index].append(self._queue.popleft())
-            if len(first[index]) == self._most:
+            if len(first[index]) >= self._window(index):
                 heapq.heappop(order)
             else:
                 heapq.heapreplace(order, ((len(first[index]) + 1) / self.hands[index].share, index))
@@ -171,7 +167,7 @@ class FreeDealing(Dealing):
 
     def take(self, index: int) -> list[GenerationRequest]:
         given, hand = self._first.pop(index, []), self.hands[index]
-        while self._queue and len(hand.held) + len(given) < min(self._most, hand.share * self.left / self._shares):
+        while self._queue and len(hand.held) + len(given) < self._window(index):
             given.append(self._queue.popleft())
         self._give(index, given)
         if hand.held:
@@ -179,6 +175,10 @@ class FreeDealing(Dealing):
         else:
             self._idle[index] = None
         return given
+
+    def _window(self, index: int) -> float:
+        """As many requests as an engine may hold now: its share of what is left, if there is room for it."""
+        return min(self._most, self.hands[index].share * self.left / self._shares)
 
     def _give(self, index: int, requests: Sequence[GenerationRequest]) -> None:
         for request in requests:
@@ -213,8 +213,8 @@ class FreeDealing(Dealing):
     def _seconds_left(self, index: int) -> float:
         """In which an engine would be through with what it holds, if its requests are of average length."""
         hand = self.hands[index]
-        tokens = len(hand.held) * self._mean_tokens() - hand.begun
-        return max(tokens, 0.0) / hand.rate if hand.rate else 1e9
+        tokens = len(hand.held) * max(self._mean_tokens() - hand.begun, 0.0)
+        return tokens / hand.rate if hand.rate else 1e9
 
     def _finished(self, index: int, generation: Generation) -> None:
         name = generation.request_id

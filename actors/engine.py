@@ -91,7 +91,7 @@ class RolloutEngine:
                 break
         if batch <= self._over:
             self._in_hand.drop()
-        return Progress(finished, self._in_hand.sampled - before, time.monotonic() - begin)
+        return Progress(finished, self._in_hand.sampled - before, time.monotonic() - begin, self._in_hand.begun)
 
     def end_batch(self, batch: int) -> None:
         """Drop what is left of a batch, and answer. For another thread, while ``advance`` is at work."""

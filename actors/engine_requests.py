@@ -33,9 +33,15 @@ class RequestsInHand:
         self._groups: dict[str, _Group] = {}  # by request id
         self._group_of: dict[str, _Group] = {}  # by vLLM's id
         self._added, self.sampled = 0, 0
+        self._unfinished = 0.0  # tokens of all that are in hand
 
     def __bool__(self) -> bool:
         return bool(self._groups)
+
+    @property
+    def begun(self) -> float:
+        """Tokens that a request in hand has so far, on average."""
+        return self._unfinished / max(len(self._groups), 1)
 
     def add(self, request: GenerationRequest, sampling: SamplingSettings, adapter: Any) -> None:
         """A request of vLLM for each sample: one for all of them would not say how much of each prompt was cached.
@@ -73,21 +79,23 @@ class RequestsInHand:
         """One step of the engine; the requests whose last sample it finished, as sampled by weights of ``version``."""
         finished = []
         stepped = self._engine.step()
-        self.sampled += self._scheduler.get_request_counts()[0]  # a token for each that runs on
-        for output in stepped:
-            if not output.finished or output.request_id not in self._group_of:
-                continue
-            self.sampled += 1
+        done = [output for output in stepped if output.finished and output.request_id in self._group_of]
+        made = self._scheduler.get_request_counts()[0] + len(done)  # a token for each that ran
+        self.sampled += made
+        self._unfinished += made
+        for output in done:
             group = self._group_of.pop(output.request_id)
             group.outputs[group.waiting.pop(output.request_id)] = output
             if not group.waiting:
                 del self._groups[group.request.request_id]
                 finished.append(self._generation(group, version))
+                self._unfinished = max(self._unfinished - finished[-1].response_tokens, 0.0)
         return finished
 
     def drop(self, request_ids: Sequence[str] | None = None) -> None:
         """Take requests out of the engine, all of them by default; nothing for those that it does not have."""
         names = list(self._groups) if request_ids is None else [name for name in request_ids if name in self._groups]
+        self._unfinished -= len(names) * self.begun
         waiting = [engine_id for name in names for engine_id in self._groups.pop(name).waiting]
         for engine_id in waiting:
             del self._group_of[engine_id]

@@ -96,16 +96,17 @@ class Pace:
     nothing left to do, and ``most_s`` at most."""
 
     least_s: float = 0.05
-    most_s: float = 0.5
+    most_s: float = 0.1
 
 
 @dataclass(frozen=True)
 class Progress:
     """What an engine has done in one call. ``generations``: finished. ``tokens``: sampled, of unfinished requests too.
 
-    ``seconds``: that it was at work.
+    ``seconds``: that it was at work. ``begun``: tokens that an unfinished request has so far, on average.
     """
 
     generations: list[Generation]
     tokens: int = 0
     seconds: float = 0.0
+    begun: float = 0.0

@@ -89,7 +89,8 @@ def run(dealing: FreeDealing, seconds_per_token: dict[int, float], together: int
         done = hand | {name: hand[name] - can / len(decoded) for name in decoded}
         generations = [finished(name, tokens) for name, left in done.items() if left <= 1e-9]
         working[index] = {name: left for name, left in done.items() if left > 1e-9}
-        dealing.answer(index, Progress(generations, round(can) if hand else 0, TICK if hand else 0.0))
+        begun = tokens - sum(working[index].values()) / max(len(working[index]), 1)
+        dealing.answer(index, Progress(generations, round(can) if hand else 0, TICK if hand else 0.0, begun))
         give(index, dealing.take(index))
         while helped := dealing.copy_from(index):
             give(*helped)
