@@ -6,10 +6,10 @@ from typing import Any
 
 from actors.generation import EngineSettings
 from agrl.errors import ConfigError, ModelError
+from agrl.models.engine_memory import ADAPTER_RANKS, BATCH_TOKENS, CPU_BLOCK
 from agrl.models.paths import without_patterns
 
 SUPPORTED_VLLM = ("0.25", "0.34")  # from, up to but not including; tested with 0.32
-ADAPTER_RANKS = (8, 16, 32, 64, 128, 256, 320, 512)  # that vLLM makes room for; smaller ones take it too
 
 
 def check_version() -> None:
@@ -33,7 +33,7 @@ def build_engine(path: str, model_path: str, settings: EngineSettings, on_cpu: b
     device = (
         {
             "kv_cache_memory_bytes": int(settings.kv_cache_gib * 2**30),
-            "block_size": 32,  # the least of the CPU's attention: the shorter, the more of a short prompt is shared
+            "block_size": CPU_BLOCK,  # the shorter, the more of a short prompt is shared
             "enforce_eager": True,
             "enable_chunked_prefill": False,  # on a CPU, vLLM fails when it splits the prompt of a seeded request
         }
@@ -45,7 +45,7 @@ def build_engine(path: str, model_path: str, settings: EngineSettings, on_cpu: b
         dtype=settings.dtype,
         max_model_len=settings.max_model_len,
         max_num_seqs=settings.max_concurrent,
-        max_num_batched_tokens=max(8192, settings.max_model_len),
+        max_num_batched_tokens=max(BATCH_TOKENS, settings.max_model_len),
         tensor_parallel_size=settings.tensor_parallel,
         # in a placement group vLLM would ask Ray for places of its own
         distributed_executor_backend="mp" if settings.tensor_parallel > 1 else None,

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import json
 from collections import defaultdict
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from functools import partial
 from itertools import product
@@ -123,8 +123,7 @@ class WorkerWeights:
         if transport not in self._receivers:
             self.open(transport, None)
         weights = unpack(parcels, self._receivers[transport])
-        for entry, (name, tensor) in zip(parcels[0].entries, weights, strict=True):
-            self._sent[name] = entry.bits, tensor.dtype
+        self._sent |= {entry.name: (entry.bits, getattr(torch, entry.dtype)) for entry in parcels[0].entries}
         if self._loading:
             self._load(weights)
         else:
@@ -148,7 +147,7 @@ class WorkerWeights:
         if self._on_cpu:
             self._watch_packing()
 
-    def _load(self, weights: list[tuple[str, torch.Tensor]]) -> None:
+    def _load(self, weights: Iterable[tuple[str, torch.Tensor]]) -> None:
         with self._config():
             if self._parts_known:
                 return self._count(self._model.load_weights(weights))

@@ -23,8 +23,10 @@ from ray.util.metrics import Gauge
 
 from agrl.errors import ConfigError, DivergenceError
 from agrl.network import this_host
+from agrl.report.trackers import Tracker
 
 RUN_LABELS = ("run", "phase")
+SET_LABELS = (*RUN_LABELS, "set")  # of a held-out set
 POOL_LABELS = ("run", "service", "actor")  # what the driver knows of an actor
 ACTOR_LABELS = (*POOL_LABELS, "host")  # what an actor knows of itself
 JOIN_TIMEOUT_S = 5.0
@@ -140,7 +142,7 @@ def memory_bytes(children: bool = True) -> float:
     return float(total)
 
 
-class RunMetrics:
+class RunMetrics(Tracker):
     """The logged numbers of one phase of a run, and what the driver knows of its actors; a ``Tracker``.
 
     ``about``: numbers of the whole phase, by name. ``actors``: gives the numbers that the driver has of every actor,
@@ -158,6 +160,7 @@ class RunMetrics:
         self._labels, self._actors, self._owner = {"run": run, "phase": phase}, actors, owner
         self._names: dict[str, str] = {}  # family -> what it is made of
         self._values = {family(f"run/{name}"): float(value) for name, value in about.items()}
+        self._held_out: dict[tuple[str, str], float] = {}  # family, set -> the last evaluation
         self._values |= {"agrl_run_not_finite": 0.0, "agrl_run_last_step_time": time.time()}
         self._beat = Beat(self._tick)
 
@@ -176,6 +179,13 @@ class RunMetrics:
         self._values = kept | {family(name): value for name, value in finite.items()} | run  # one assignment: no lock
         self._tick()
 
+    def log_evaluation(self, done: int, set_name: str, values: Mapping[str, float]) -> None:
+        """Told until the set is evaluated again: a curve of steps, not of single points."""
+        found = {"step": float(done)} | {name: value for name, value in values.items() if math.isfinite(value)}
+        others = {key: value for key, value in self._held_out.items() if key[1] != set_name}
+        self._held_out = others | {(family(f"eval/{name}"), set_name): value for name, value in found.items()}
+        self._tick()
+
     def close(self, error: BaseException | None = None) -> None:
         """A learner rank stops at a gradient that is not finite before it is logged: it counts as one."""
         self._beat.stop()
@@ -186,6 +196,8 @@ class RunMetrics:
     def _tick(self) -> None:
         for name, value in self._values.items():
             _gauge(name, RUN_LABELS, "logged by a run").set(value, self._labels)
+        for (name, set_name), value in self._held_out.items():
+            _gauge(name, SET_LABELS, "of a held-out set").set(value, self._labels | {"set": set_name})
         for actor, values in self._actors().items():
             labels = {"run": self._owner, "service": actor.rpartition("-")[0] or actor, "actor": actor}
             for name, value in values.items():

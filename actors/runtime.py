@@ -8,7 +8,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from actors.placement import Group
+from actors.placement import Group, Room
 from actors.service import Pending, Service
 from agrl.errors import ConfigError
 from agrl.network import Host
@@ -68,6 +68,14 @@ class Runtime:
         hosts = hosts_by_node()
         nodes = dict.fromkeys(place.node() for place in self._places.values())
         return {hosts[node]: answer for node, answer in ask_hosts(function, list(nodes), args, seconds).items()}
+
+    def ask_everyone(self, function: Callable, *args: Any, seconds: float) -> list[tuple[Room, Any]]:
+        """The same from every host of the cluster, with what it has and has free."""
+        from actors.ray_hosts import ask_hosts, rooms
+
+        found = rooms()
+        answers = ask_hosts(function, list(found), args, seconds)
+        return [(room, answers[node]) for node, room in found.items()]
 
     def most_on_a_host(self, actors: Sequence[str]) -> int:
         """How many of these actors share a host, at most; all of them where nothing is reserved."""

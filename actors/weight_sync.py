@@ -190,18 +190,18 @@ class Transfer:
         """Wait for the oldest call; index -> result. Raises WeightSyncError by name of the engine."""
         found = {}
         for index, pending in self._under_way.pop(0).items():
-            name = self._pool.services[index].who()
+            who = self._pool.services[index].who  # asked only where something failed: it asks Ray for the hosts
             try:
                 found[index] = pending.result(max(self._deadline - time.monotonic(), 0.0))
             except TimeoutError as error:
                 raise WeightSyncError(
-                    f"{name} did not take the weights within {self._timeout_s:g} s",
+                    f"{who()} did not take the weights within {self._timeout_s:g} s",
                     hint="look at its log and the learner's; rollout.timeout_s is the limit",
                 ) from error
             except (ServiceDied, TransferFailed) as error:
                 self._lose(index, error)
             except WeightSyncError as error:
-                raise WeightSyncError(f"{name}: {error}", hint=error.hint) from error
+                raise WeightSyncError(f"{who()}: {error}", hint=error.hint) from error
         return found
 
     def _lose(self, index: int, error: Exception) -> None:

@@ -22,7 +22,7 @@ from agrl.commands import is_override
 from agrl.errors import AgrlError
 from agrl.signals import SAID, received, stopping_signals
 
-COMMANDS = ("demo", "data", "model", "sft", "dpo", "train", "eval", "compare", "reproduce", "report", "doctor")
+COMMANDS = ("demo", "data", "model", "plan", "sft", "dpo", "train", "eval", "compare", "reproduce", "report", "doctor")
 
 DESCRIPTION = """\
 Train a language model to judge how relevant a product is to a shopper's query:

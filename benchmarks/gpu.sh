@@ -53,15 +53,15 @@ part() {
 SMALL=qwen3-0.6b LARGER=qwen3-1.7b TYPE="--dtype bfloat16"
 part tests gpu/tests.py
 if [ -n "$TOY" ]; then
-    part packing gpu/packing.py --dtype float32
+    part packing gpu/packing.py --dtype float32 --shapes 50x3x15 5x1x20 96x4x16 --repeats 1
     part groups learner.py --shapes 64x4x16 --repeats 1 --tokens 512
     part learner learner.py --quick --repeats 1 --tokens 1024
-    part mfu gpu/mfu.py --length 256 --steps 1
+    part mfu gpu/mfu.py --length 64 --steps 1
     part sleep gpu/sleep.py --prompts 2 --response 8
     part steps gpu/steps.py --steps 1 --prompts 4 --rollouts 4 --response 16
     part rollout rollout.py --prompts 2 --rollouts 2 --prompt 64 --response 8 --rounds 1
-    part weights weights.py --sizes 1M --actors 1 --rounds 1 --transports object_store
-    part vs_trl vs_trl.py --workloads short --rounds 1 --steps 1 --warmup 1 --sft-steps 2 --trl transformers
+    part weights weights.py --sizes 1M --actors 2 --rounds 1
+    part vs_trl vs_trl.py --workloads toy --threads 1 --rounds 1 --steps 1 --warmup 1 --sft-steps 2 --trl transformers
 else
     part packing gpu/packing.py --model $SMALL --dtype float32
     part packing-bf16 gpu/packing.py --model $SMALL $TYPE

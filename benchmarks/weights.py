@@ -5,8 +5,8 @@
     python benchmarks/weights.py --device cuda --transports ipc   on GPUs
 
 Beside them, in the same run: a copy of the same bytes by one thread, and raw TCP over the same link. The ends are plain
-(``weights_side.py``): the learner's rank holds random weights, engines copy them into their own. Both checksums are
-part of the time. Medians of the rounds.
+(``weights_side.py``): the learner's rank holds random weights, engines copy them into their own. Once without any
+checksum, and once with all three: the learner's, of what arrived and of what the engine holds. Medians of the rounds.
 """
 
 from __future__ import annotations
@@ -127,18 +127,12 @@ def broadcasts(runtime: Runtime, nbytes: int, args: argparse.Namespace) -> list[
         pool.ready()
         for transport in args.transports:
             sync = WeightSync(pool, "", transport, 1, TIMEOUT_S)
-            spent = seconds(lambda sync=sync: sync.broadcast(1, weight_source), args.rounds)
-            checks = [service.call("check_seconds").result(TIMEOUT_S) for service in pool.services]
-            sender = weight_source.rank.call("check_seconds").result(TIMEOUT_S)
-            found.append(
-                {
-                    "transport": transport,
-                    "actors": actors,
-                    "seconds": spent,
-                    "engine_check_s": max(checks),
-                    "learner_check_s": sender,
-                }
-            )
+            row = {"transport": transport, "actors": actors}
+            for name, on in (("transport_s", False), ("seconds", True)):
+                for service in (weight_source.rank, *pool.services):
+                    service.call("verify", on).result(TIMEOUT_S)
+                row[name] = seconds(lambda sync=sync: sync.broadcast(1, weight_source), args.rounds)
+            found.append(row)
         pool.close()
     weight_source.rank.kill()
     return found
@@ -162,10 +156,11 @@ def measure(args: argparse.Namespace, runtime: Runtime, tcp: Callable[[int], flo
         sizes[size] = row
         print(f"{size}: copy {row['copy_s']:.4f} s, raw TCP {row['tcp_s']:.4f} s")
         for b in row["broadcasts"]:
+            copies = lambda spent, one=row["copy_s"]: f"{spent:.4f} s, {spent / one:.1f} copies"  # noqa: E731
+            share = f"{row['tcp_s'] / b['transport_s']:.0%} of raw TCP"
+            with_checks = f"with checksums {copies(b['seconds'])}"
             print(
-                f"  {b['transport']:13} to {b['actors']}: {b['seconds']:.4f} s, {b['seconds'] / row['copy_s']:.1f} "
-                f"copies, {row['tcp_s'] / b['seconds']:.0%} of raw TCP, checks {b['engine_check_s']:.4f} s an engine, "
-                f"{b['learner_check_s']:.4f} s the learner",
+                f"  {b['transport']:13} to {b['actors']}: {copies(b['transport_s'])}, {share}; {with_checks}",
                 flush=True,
             )
     return sizes

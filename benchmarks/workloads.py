@@ -35,6 +35,7 @@ WORKLOADS = {
     "relevance": Workload(384, 16, 64, 16),
     "short": Workload(64, 8, 64, 32),
     "long": Workload(768, 16, 96, 8),
+    "toy": Workload(64, 4, 8, 4),  # whether it runs
 }
 
 

@@ -11,7 +11,9 @@ RUN apt-get update \
     && useradd --create-home --uid 1000 agrl
 USER 1000
 WORKDIR /home/agrl/code
-ENV PATH=/home/agrl/venv/bin:$PATH RAY_USAGE_STATS_ENABLED=0
+# the last: memory of weights that all engines have taken is free at once, and warm for the next (docs/performance.md)
+ENV PATH=/home/agrl/venv/bin:$PATH RAY_USAGE_STATS_ENABLED=0 \
+    RAY_free_objects_period_milliseconds=0
 
 # what changes least comes first: torch, the pinned list, then this project
 RUN python -m venv /home/agrl/venv \

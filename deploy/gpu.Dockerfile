@@ -13,7 +13,9 @@ RUN apt-get update \
     && useradd --create-home --uid 1000 agrl
 USER 1000
 WORKDIR /home/agrl/code
-ENV PATH=/home/agrl/venv/bin:$PATH RAY_USAGE_STATS_ENABLED=0
+# the last: memory of weights that all engines have taken is free at once, and warm for the next (docs/performance.md)
+ENV PATH=/home/agrl/venv/bin:$PATH RAY_USAGE_STATS_ENABLED=0 \
+    RAY_free_objects_period_milliseconds=0
 
 COPY --chown=agrl requirements/gpu.txt requirements/gpu.txt
 RUN python3.12 -m venv /home/agrl/venv && pip install --no-cache-dir -r requirements/gpu.txt

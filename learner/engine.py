@@ -14,6 +14,7 @@ import torch
 
 from agrl.models.layout import Batch
 from agrl.models.logprobs import PolicyModel
+from agrl.models.memory import REDUCE_BUCKET
 from agrl.models.paths import without_patterns
 from learner.adapters import weights
 
@@ -105,8 +106,12 @@ class TrainingEngine:
             "managed_gradient_accumulation": False,
             "gradient_clipping": 0.0 if own_clipping else max_grad_norm,
             "steps_per_print": 1 << 30,
-            # overlap_comm's side stream is refused with caller-owned accumulation above stage 2
-            "zero_optimization": {"stage": zero_stage, "overlap_comm": False},
+            "zero_optimization": {
+                "stage": zero_stage,
+                "overlap_comm": False,  # its side stream is refused with caller-owned accumulation above stage 2
+                # a buffer of this size is there from the first backward pass on, however little is trained
+                "reduce_bucket_size": min(REDUCE_BUCKET, sum(p.numel() for p in trained)),
+            },
             "zero_allow_untested_optimizer": True,
         }
         if dtype in DTYPE_SECTION:

@@ -11,7 +11,7 @@ from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import ConfigAttributeError, ConfigKeyError, MissingMandatoryValue, OmegaConfBaseException
 
 from agrl.config.check import check
-from agrl.config.keys import conf_folder, groups, map_texts, unknown_key, where_to_look
+from agrl.config.keys import conf_folder, map_texts, no_choice, unknown_key, where_to_look
 from agrl.config.saved import read_saved, to_yaml
 from agrl.config.schema import Config
 from agrl.config.settle import settle
@@ -48,7 +48,7 @@ def resumed_config(run: Path, overrides: Sequence[str] = ()) -> Config:
     texts = Texts()
     hidden = map_texts(read_saved(run), texts.hide_value, texts.hide_name)
     # groups come after the run's own keys, which they change; the words come last, as always
-    defaults = ["schema", "_self_", *({group: None} for group in groups())]
+    defaults = ["schema", "_self_", *no_choice()]
     _store(SAVED, {"defaults": defaults, **hidden})
     return _compose(SAVED, [*overrides, setting("run", run)], texts)
 

@@ -106,17 +106,36 @@ def conf_folder() -> Path:
     return Path(str(files("conf")))
 
 
+NONE = "none"  # the file of a group, where another one follows from it, that sets nothing
+FOLLOWS = "optional "  # begins a group that nobody chooses: it follows from others, where there is a file for them
+
+
 @cache
 def groups() -> tuple[str, ...]:
-    """The groups in the order in which they are applied: a later one wins."""
-    defaults = yaml.safe_load((conf_folder() / "config.yaml").read_text(encoding="utf-8"))["defaults"]
-    return tuple(name for entry in defaults if isinstance(entry, dict) for name in entry)
+    """The groups that can be chosen, in the order in which they are applied: a later one wins."""
+    return tuple(name for entry in _defaults() for name in entry if not name.startswith(FOLLOWS))
+
+
+def no_choice() -> list[dict[str, str | None]]:
+    """The groups as Hydra's defaults with none of them chosen, and those that follow from what is then chosen."""
+    return [{name: value if name.startswith(FOLLOWS) else None for name, value in e.items()} for e in _defaults()]
+
+
+def followed(group: str) -> bool:
+    """Whether another group follows from the choice of ``group``."""
+    return any(f"${{{group}}}" in (value or "") for entry in _defaults() for value in entry.values())
+
+
+def _defaults() -> list[dict[str, str | None]]:
+    text = (conf_folder() / "config.yaml").read_text(encoding="utf-8")
+    return [entry for entry in yaml.safe_load(text)["defaults"] if isinstance(entry, dict)]
 
 
 def choices(group: str) -> list[str]:
     """The names that ``group=NAME`` may have."""
     folder = conf_folder() / group
-    return sorted(path.relative_to(folder).with_suffix("").as_posix() for path in folder.rglob("*.yaml"))
+    found = sorted(path.relative_to(folder).with_suffix("").as_posix() for path in folder.rglob("*.yaml"))
+    return [name for name in found if name != NONE]
 
 
 def where_to_look() -> str:

@@ -12,7 +12,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from agrl.config.keys import TEXTS, Kind, choices, groups, kind_of, unknown_key
+from agrl.config.keys import NONE, TEXTS, Kind, choices, followed, groups, kind_of, unknown_key
 from agrl.errors import ConfigError
 
 WORD = re.compile(r"(\+\+|\+|~)?([^=]*)(?:=(.*))?", re.DOTALL)
@@ -163,7 +163,7 @@ def _mapping(word: str, value: str) -> dict[str, str]:
 def _group(word: str, group: str, value: str | None, taken_out: bool) -> str:
     """The choice of a group. ``+`` makes no difference: every group is there, if only as null."""
     if taken_out or value == "null":
-        return f"~{group}"
+        return f"{group}={NONE}" if followed(group) else f"~{group}"
     name, known = _unquoted(value or ""), choices(group)
     if name not in known:
         wrong = f"there is no conf/{group}/{name}.yaml" if name else "it names none"

@@ -24,6 +24,7 @@ from agrl.errors import DataError
 from agrl.relevance.pairs import preference_pairs
 from agrl.relevance.records import Example, ScoredGroup
 from agrl.report.progress import numbers, phase, progress
+from agrl.report.recorder import Recorder
 
 PROMPTS_AT_A_TIME = 64  # so that the progress bar moves
 PAIRS = "pairs.npz"
@@ -38,7 +39,7 @@ def train_preferences(config: Config, console, resume: bool = False) -> RunFolde
             return folder
         with running(config, folder, "dpo", console, resume) as run:
             if checkpoint is None:
-                run.evaluate("before")
+                run.evaluate("before", 0)
             prefer(run, checkpoint)
     return folder
 
@@ -48,26 +49,32 @@ def prefer(run: Run, checkpoint: Checkpoint | None = None) -> None:
 
     From a checkpoint the pairs are those that were sampled then.
     """
-    config, learner = run.s.config.dpo, run.s.learner
+    config = run.s.config.dpo
     pairs = load_pairs(run.folder.path / PAIRS) if checkpoint else make_pairs(run)
     first = run.restore(checkpoint) if checkpoint else 0
-    with run.recorder("dpo", config.steps, first) as recorder, progress(run.console, "DPO", config.steps) as bar:
+    with run.recorder("dpo", config.steps, first) as recorder:
+        _steps(run, recorder, pairs, first)
+        with run.clock("broadcast"):
+            broadcast_weights(run.s.learner, run.s.rollouts)
+        run.finish(config.steps)
+
+
+def _steps(run: Run, recorder: Recorder, pairs: Sequence[PreferencePair], first: int) -> None:
+    config = run.s.config.dpo
+    with progress(run.console, "DPO", config.steps) as bar:
         bar.advance(first)
         batches = shuffled_batches(pairs, config.batch_size, config.steps, run.s.config.trainer.seed, first)
         for step, batch in enumerate(batches, first):
             begin = time.perf_counter()
             rate = learning_rate(step, config.lr, config.steps, config.warmup_steps, config.schedule)
             with run.s.learners_turn():
-                metrics = learner.train_preference(batch, rate)
+                metrics = run.s.learner.train_preference(batch, rate)
             seconds = time.perf_counter() - begin
             run.phases["learn"] += seconds
             recorder.log(step, metrics | {"time/step": seconds})
             bar.advance(1, numbers({"loss": metrics["loss/total"], "right": metrics["dpo/reward_accuracy"]}))
             if is_due(run.s.config.trainer, step + 1, config.steps):
                 run.checkpoint(step + 1, config.steps)
-    with run.clock("broadcast"):
-        broadcast_weights(learner, run.s.rollouts)
-    run.finish(config.steps)
 
 
 def make_pairs(run: Run) -> list[PreferencePair]:

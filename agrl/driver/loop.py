@@ -31,7 +31,7 @@ def train(config: Config, console, resume: bool = False, prepared: bool = False)
             return folder
         with running(config, folder, "train", console, resume) as run:
             if checkpoint is None:
-                run.evaluate("before")
+                run.evaluate("before", 0)
             reinforce(run, checkpoint)
     return folder
 
@@ -41,7 +41,15 @@ def reinforce(run: Run, checkpoint: Checkpoint | None = None) -> None:
     config = run.s.config.trainer
     watch = StallWatch(config.max_idle_steps)
     first = _restore(run, watch, checkpoint) if checkpoint else 0
-    with run.recorder("rl", config.steps, first) as recorder, progress(run.console, "RL", config.steps) as bar:
+    with run.recorder("rl", config.steps, first) as recorder:
+        _steps(run, recorder, watch, first)
+        watch.finish()
+        run.finish(config.steps)
+
+
+def _steps(run: Run, recorder: Recorder, watch: StallWatch, first: int) -> None:
+    config = run.s.config.trainer
+    with progress(run.console, "RL", config.steps) as bar:
         bar.advance(first)
         for step in range(first, config.steps):
             result = training_step(run.s, step)
@@ -54,11 +62,9 @@ def reinforce(run: Run, checkpoint: Checkpoint | None = None) -> None:
                 _checkpoint(run, watch, done)  # what it learned before is not lost
                 raise
             if config.evaluate_every and done % config.evaluate_every == 0 and done < config.steps:
-                run.evaluate(f"step-{done:06d}")
+                run.evaluate(f"step-{done:06d}", done)
             if is_due(config, done, config.steps):
                 _checkpoint(run, watch, done)
-    watch.finish()
-    run.finish(config.steps)
 
 
 def _checkpoint(run: Run, watch: StallWatch, done: int) -> None:

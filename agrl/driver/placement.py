@@ -19,10 +19,12 @@ def placement_groups(config: Config, services: Collection[str] = SERVICES) -> li
     engine i on the same GPUs, or on the same host where they have none. The replay actor sits beside rank 0: a run
     outlives the loss of neither, and so of no more hosts than it must.
     """
-    ranks = [_rank(config, i) for i in range(config.learner.ranks)] if "learner" in services else []
-    engines = [_engine(config, i) for i in range(config.rollout.actors)] if "rollout" in services else []
+    shared = config.ray.placement == Placement.colocated and {"learner", "rollout"} <= set(services)
+    share = 0.5 if shared else 1.0  # of its GPUs, that Ray counts for an actor
+    ranks = [_rank(config, i, share) for i in range(config.learner.ranks)] if "learner" in services else []
+    engines = [_engine(config, i, share) for i in range(config.rollout.actors)] if "rollout" in services else []
     groups, beside = [], ", one with the replay actor" if "replay" in services else ""
-    if config.ray.placement == Placement.colocated and ranks and engines:
+    if shared:
         pairs = tuple(Bundle((rank, engine)) for rank, engine in zip(ranks, engines, strict=True))
         keys = "learner.ranks, learner.gpus_per_rank, learner.threads, rollout.threads"
         groups.append(Group(f"learner ranks, each with an engine{beside}", keys, _with_replay(pairs, services)))
@@ -46,20 +48,15 @@ def host_lines(hosts: Mapping[str, Host]) -> list[str]:
     return [f"{'Hosts' if not i else '':<8}{host}: {', '.join(actors)}" for i, (host, actors) in enumerate(ordered)]
 
 
-def _rank(config: Config, index: int) -> Seat:
+def _rank(config: Config, index: int, share: float) -> Seat:
     c = config.learner
-    return Seat(f"learner-{index}", cpus=c.threads or 1, gpus=_share(config) * c.gpus_per_rank)
+    return Seat(f"learner-{index}", cpus=c.threads or 1, gpus=share * c.gpus_per_rank)
 
 
-def _engine(config: Config, index: int) -> Seat:
+def _engine(config: Config, index: int, share: float) -> Seat:
     c = config.rollout
     cpus = (c.threads or 1) * c.tensor_parallel  # vLLM starts a process for each part of the model
-    return Seat(f"rollout-{index}", cpus=cpus, gpus=_share(config) * c.gpus_per_actor)
-
-
-def _share(config: Config) -> float:
-    """The part of its GPUs that Ray counts for an actor: half of them where it shares them."""
-    return 0.5 if config.ray.placement == Placement.colocated else 1.0
+    return Seat(f"rollout-{index}", cpus=cpus, gpus=share * c.gpus_per_actor)
 
 
 def _with_replay(ranks: tuple[Bundle, ...], services: Collection[str]) -> tuple[Bundle, ...]:

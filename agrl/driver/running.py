@@ -15,6 +15,7 @@ from agrl.data.leaks import shared_queries
 from agrl.driver.checkpoint import restore, save_checkpoint
 from agrl.driver.clock import Clock
 from agrl.driver.evaluate import evaluate_sets, evaluation_sets
+from agrl.driver.foresight import first_lines
 from agrl.driver.placement import host_lines
 from agrl.driver.plan import check_pool, describe
 from agrl.driver.prompts import PromptEncoder
@@ -24,6 +25,7 @@ from agrl.driver.run_folder import Checkpoint, RunFolder
 from agrl.driver.services import Services, start_services
 from agrl.driver.stall import needs_answers, refuse_unparsed
 from agrl.errors import ConfigError
+from agrl.relevance.metrics import shares
 from agrl.relevance.records import Example
 from agrl.relevance.rulebook import load_rulebook
 from agrl.report.progress import phase
@@ -40,6 +42,8 @@ class Run:
         self.s, self.folder, self.sets, self.console = services, folder, sets, console
         self.clock = clock or Clock()  # seconds of everything beside the training steps
         self.phases: Counter[str] = Counter()  # seconds of the training steps by phase
+        self._recorder: Recorder | None = None  # while a phase is under way
+        self._evaluated: list[tuple[int, str, dict[str, float]]] = []  # the last evaluation: steps, set, shares
         self.wall_before = 0.0  # seconds of the processes that this one goes on from
         self.began = time.perf_counter()
 
@@ -48,12 +52,22 @@ class Run:
         """Seconds that the run has taken, those before it was resumed included."""
         return self.wall_before + time.perf_counter() - self.began
 
-    def recorder(self, phase: str, steps: int, first: int) -> Recorder:
-        """What takes the numbers of a phase of ``steps`` steps, from step ``first`` on."""
-        return open_recorder(self.s.config, self.folder.path, phase, steps, first, self.s.runtime, self.s.gauges)
+    @contextmanager
+    def recorder(self, phase: str, steps: int, first: int) -> Iterator[Recorder]:
+        """What takes the numbers of a phase of ``steps`` steps, from step ``first`` on, and its evaluations."""
+        config, path = self.s.config, self.folder.path
+        with open_recorder(config, path, phase, steps, first, self.s.runtime, self.s.gauges) as recorder:
+            for evaluation in self._evaluated:
+                recorder.log_evaluation(*evaluation)
+            self._recorder = recorder
+            try:
+                yield recorder
+            finally:
+                self._recorder = None
 
-    def evaluate(self, label: str) -> None:
-        """Judge the held-out sets with the weights that the rollout actors have; writes evaluation/LABEL-SET.json.
+    def evaluate(self, label: str, done: int) -> None:
+        """Judge the held-out sets with the weights that the rollout actors have, after ``done`` steps; writes
+        evaluation/LABEL-SET.json.
 
         Raises NothingLearnedError when it is the start model ("before") and none of its answers parses.
         """
@@ -63,6 +77,9 @@ class Run:
         for name, metrics in found.items():
             about = {"label": label, "set": name, "model": self.s.config.model.path, "version": self.s.learner.version}
             self.folder.save_evaluation(label, name, metrics | about)
+        self._evaluated = [(done, name, shares(metrics)) for name, metrics in found.items()]
+        for evaluation in self._evaluated if self._recorder else ():
+            self._recorder.log_evaluation(*evaluation)
         if label == "before" and needs_answers(self.s.config):
             refuse_unparsed(found, self.s.config.model.path)
 
@@ -82,7 +99,7 @@ class Run:
         """Export the model, evaluate it, and write summary.json and report.html."""
         with self.clock("export"), self.folder.replacing_model() as folder:
             self.s.learner.export(folder)
-        self.evaluate("after")
+        self.evaluate("after", steps)
         summary = {
             "before": self.folder.load_evaluation("before"),
             "after": self.folder.load_evaluation("after"),
@@ -139,7 +156,7 @@ def running(config: Config, folder: RunFolder, command: str, console, resume: bo
     clock = Clock()
     data = load_data(config, hinted=config.guidance.enabled)
     folder.start(config, load_rulebook(config.task.rulebook), command, resume)
-    for line in describe(config, pool_size=len(data.pool), too_long=data.too_long):
+    for line in [*describe(config, pool_size=len(data.pool), too_long=data.too_long), *first_lines(config)]:
         console.print(line)
     if where := where_watched(config):
         console.print(where, markup=False, soft_wrap=True)

@@ -7,6 +7,8 @@ from pathlib import Path
 
 from actors.runtime import Runtime
 from agrl.config.schema import Config, RayMode
+from agrl.driver.foresight import check_gpus
+from agrl.driver.machines import wanted_gpus
 from agrl.driver.placement import SERVICES, placement_groups
 from agrl.driver.preflight import check_hosts
 
@@ -15,12 +17,14 @@ def start_runtime(config: Config, run: Path, services: Collection[str] = SERVICE
     """Start or join Ray (nothing with ``ray=inline``), with places reserved for the services and every host looked at.
 
     Raises ActorError when Ray cannot be had; ClusterError when the cluster cannot be joined or has no room, or one of
-    its hosts lacks something.
+    its hosts lacks something; ConfigError when the memory of a GPU is too small.
     """
     c = config.ray
     runtime = Runtime(c.mode.value, c.address, c.cpus, c.namespace, run_label(run))
     try:
         runtime.reserve(placement_groups(config, services))
+        if wanted_gpus(config, services):
+            check_gpus(config, runtime, services)
         if c.mode == RayMode.cluster:
             check_hosts(config, runtime, run)
     except BaseException:

@@ -18,6 +18,7 @@ from agrl.config.schema import Config, RayMode
 from agrl.data.files import read_examples
 from agrl.driver.checkpoint import Length, is_due, restore, save_checkpoint, to_resume
 from agrl.driver.claim import claimed
+from agrl.driver.foresight import first_lines
 from agrl.driver.learners import LearnerGroup
 from agrl.driver.placement import host_lines
 from agrl.driver.prompts import PromptEncoder
@@ -51,6 +52,8 @@ def supervised(config: Config, console, resume: bool = False) -> RunFolder:
         if where := where_watched(config):
             console.print(where, markup=False, soft_wrap=True)
         console.print(f"SFT: {references}, {c.steps} steps of {c.batch_size} = {epochs:.1f} epochs")
+        for line in first_lines(config, ["learner"]):
+            console.print(line, soft_wrap=True)
         with running_learner(config, folder, console) as learner:
             imitate(config, learner, references.sequences, folder, console, checkpoint)
             with folder.replacing_model() as model:

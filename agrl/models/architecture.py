@@ -19,12 +19,13 @@ BYTES = {"float32": 4, "bfloat16": 2, "float16": 2}
 
 @dataclass(frozen=True)
 class Architecture:
-    """Counts of a causal language model; all ``*parameters`` are numbers, not bytes.
+    """Counts of a causal language model; they are numbers, not bytes.
 
-    ``parameters``: all of the model without low-rank updates, a tied output layer once. ``adapters``: of its updates of
-    rank ``lora_rank``. ``embedding``: of the table of tokens. ``largest``: of the largest single weight;
-    ``block``: of the largest decoder block. ``small``: of the weights of at most 100,000 numbers, which ZeRO-3 keeps
-    whole; ``small_adapters``: of such among the updates. ``experts``: of a block, 0 for a dense model.
+    ``parameters``: of the model without low-rank updates, a tied output layer once. ``embedding``: of its table of
+    tokens; ``largest``: of its largest weight; ``block``: of its largest decoder block; ``small``: of all weights that
+    ZeRO-3 keeps whole. ``intermediate``: the width of the feed-forward layer, of a block with experts that of those a
+    token passes. ``query_norm``: whether queries and keys are normed. ``experts``: of a block, 0 for a dense model.
+    ``adapters``: of the low-rank updates of rank ``lora_rank``, with ``small_adapters`` and ``largest_adapter``.
     """
 
     name: str
@@ -41,11 +42,13 @@ class Architecture:
     intermediate: int
     vocabulary: int
     tied: bool
+    query_norm: bool = False
     experts: int = 0
     experts_per_token: int = 0
     lora_rank: int = 0
     adapters: int = 0
     small_adapters: int = 0
+    largest_adapter: int = 0
 
     @property
     def trainable(self) -> int:
@@ -96,9 +99,10 @@ def architecture_of(config: PretrainedConfig, name: str, lora_rank: int = 0) -> 
 def _counted(lm: PreTrainedModel, name: str) -> Architecture:
     config = lm.config.get_text_config()
     sizes = [p.numel() for p in lm.parameters()]  # each once, tied ones too
-    heads = config.num_attention_heads
+    heads, experts = config.num_attention_heads, _first(config, EXPERTS)
     blocks = next(m for m in lm.get_decoder().children() if hasattr(m, "__len__") and len(m))
-    experts = next((n for key in EXPERTS if (n := getattr(config, key, None))), 0)
+    per_token = _first(config, ("num_experts_per_tok",)) if experts else 0
+    intermediate = _first(config, ("intermediate_size",)) or 4 * config.hidden_size
     return Architecture(
         name=name,
         parameters=sum(sizes),
@@ -109,17 +113,23 @@ def _counted(lm: PreTrainedModel, name: str) -> Architecture:
         layers=config.num_hidden_layers,
         hidden=config.hidden_size,
         heads=heads,
-        kv_heads=getattr(config, "num_key_value_heads", None) or heads,
-        head_dim=getattr(config, "head_dim", None) or config.hidden_size // heads,
-        intermediate=getattr(config, "intermediate_size", None) or 4 * config.hidden_size,
+        kv_heads=_first(config, ("num_key_value_heads",)) or heads,
+        head_dim=_first(config, ("head_dim",)) or config.hidden_size // heads,
+        intermediate=per_token * (_first(config, ("moe_intermediate_size",)) or intermediate) or intermediate,
         vocabulary=lm.get_output_embeddings().weight.shape[0],
         tied=lm.get_output_embeddings().weight is lm.get_input_embeddings().weight,
+        query_norm=any("q_norm" in name for name, _ in lm.named_parameters()),
         experts=experts,
-        experts_per_token=(getattr(config, "num_experts_per_tok", None) or 0) if experts else 0,
+        experts_per_token=per_token,
     )
 
 
 EXPERTS = ("num_experts", "num_local_experts", "n_routed_experts")  # how configurations call it
+
+
+def _first(config: PretrainedConfig, keys: tuple[str, ...]) -> int:
+    """The first of these keys that a configuration has, 0 for none."""
+    return next((found for key in keys if (found := getattr(config, key, None))), 0)
 
 
 def _with_adapters(plain: Architecture, lm: PreTrainedModel, rank: int) -> Architecture:
@@ -130,4 +140,5 @@ def _with_adapters(plain: Architecture, lm: PreTrainedModel, rank: int) -> Archi
         warnings.simplefilter("ignore", RuntimeWarning)  # of peft, for experts that a model has under other names
         add_adapters(lm, rank, alpha=1.0)
     sizes = [p.numel() for p in lm.parameters() if id(p) not in before]
-    return replace(plain, lora_rank=rank, adapters=sum(sizes), small_adapters=sum(n for n in sizes if n <= SMALL))
+    small = sum(n for n in sizes if n <= SMALL)
+    return replace(plain, lora_rank=rank, adapters=sum(sizes), small_adapters=small, largest_adapter=max(sizes))

@@ -7,8 +7,9 @@ scikit-learn's; each metric is explained in docs/metrics.md.
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 
@@ -17,6 +18,8 @@ from agrl.relevance.records import GOOD_TIERS, TIERS, Example, Judgement
 from agrl.relevance.rules import RuleBook
 
 _ROW = {tier: row for row, tier in enumerate(TIERS)}
+SHARES = ("accuracy", "macro_f1", "rule_adherence", "parse_rate", "right_tier_wrong_verdict")
+SHARES += ("good_bad_f1", "good_f1", "bad_f1", "tier_f1", "tier_precision", "tier_recall", "verdict_accuracy")
 _UNPARSED = len(TIERS)  # the last column of a confusion matrix
 
 
@@ -54,6 +57,19 @@ def evaluate(book: RuleBook, predictions: Sequence[Prediction]) -> dict:
         "confusion": confusion.tolist(),
         "segments": _segments(book, predictions),
     }
+
+
+def shares(evaluation: Mapping[str, Any]) -> dict[str, float]:
+    """The shares of a whole evaluation by name, for curves: "macro_f1", "tier_f1/4"; without counts and segments.
+
+    What could not be measured is not in it.
+    """
+    found: dict[str, float] = {}
+    for name in SHARES:
+        value = evaluation.get(name)
+        parts = {f"{name}/{part}": v for part, v in value.items()} if isinstance(value, Mapping) else {name: value}
+        found |= {part: float(v) for part, v in parts.items() if v is not None}
+    return found
 
 
 def _headline(book: RuleBook, predictions: Sequence[Prediction]) -> dict:

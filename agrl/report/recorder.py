@@ -6,7 +6,7 @@ import json
 import logging
 import math
 import time
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
@@ -45,14 +45,7 @@ class Recorder:
         finite = {name: value for name, value in values.items() if math.isfinite(value)}
         row = {"step": step, "phase": self._phase, "time": time.time()}
         _write(self._metrics, row | {name: finite.get(name) for name in values})
-        for tracker in list(self._trackers):
-            try:
-                tracker.log(step, values)
-            except AgrlError:
-                raise
-            except Exception as error:  # a server that is away ends no run: metrics.jsonl has everything
-                self._trackers.remove(tracker)
-                self._warn(tracker, error)
+        self._tell(lambda tracker: tracker.log(step, values))
         for name in sorted(values.keys() - finite.keys()):
             if name.startswith("loss/") or name == "grad_norm":
                 raise DivergenceError(
@@ -60,6 +53,20 @@ class Recorder:
                     hint="go on from the last checkpoint with a lower learning rate (learner.lr, sft.lr), a smaller "
                     "learner.max_grad_norm, or a KL term (learner.kl_coef)",
                 )
+
+    def log_evaluation(self, done: int, set_name: str, values: Mapping[str, float]) -> None:
+        """Tell the trackers what was measured on a held-out set after ``done`` steps; it is in a file of its own."""
+        self._tell(lambda tracker: tracker.log_evaluation(done, set_name, values))
+
+    def _tell(self, tell: Callable[[Tracker], None]) -> None:
+        for tracker in list(self._trackers):
+            try:
+                tell(tracker)
+            except AgrlError:
+                raise
+            except Exception as error:  # a server that is away ends no run: the run folder has everything
+                self._trackers.remove(tracker)
+                self._warn(tracker, error)
 
     def samples(self, step: int, rows: Iterable[Mapping[str, Any]]) -> None:
         """Record trajectories; see ``sample_row``."""
@@ -79,7 +86,7 @@ class Recorder:
 
     def _warn(self, tracker: Tracker, error: Exception) -> None:
         logging.getLogger(__name__).warning(
-            "%s no longer gets this run's numbers, which are all in %s: %s", type(tracker).__name__, METRICS, error
+            "%s no longer gets this run's numbers, which are all in the run folder: %s", type(tracker).__name__, error
         )
 
     def __enter__(self) -> Recorder:

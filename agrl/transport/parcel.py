@@ -108,16 +108,20 @@ def _entries(held: list[tuple[str, torch.Tensor]]) -> tuple[Entry, ...]:
     )
 
 
-def unpack(parcels: Sequence[Parcel], receiver: Receiver) -> list[tuple[str, torch.Tensor]]:
-    """Receive a bucket, and compare each weight with the learner's; see ``check_arrived``."""
-    tensors = receiver.receive(parcels)
-    check_arrived(parcels[0], tensors)
-    return [(entry.name, tensor) for entry, tensor in zip(parcels[0].entries, tensors, strict=True)]
+def unpack(parcels: Sequence[Parcel], receiver: Receiver) -> Iterator[tuple[str, torch.Tensor]]:
+    """Receive a bucket: its weights by name, each compared with the learner's before it is given; see ``checked``."""
+    return checked(parcels[0], receiver.receive(parcels))
 
 
-def check_arrived(parcel: Parcel, tensors: Sequence[torch.Tensor]) -> None:
-    """Raise WeightSyncError that names the first weight whose checksum is not the learner's, and this host."""
-    for entry, found in zip(parcel.entries, bits(tensors), strict=True):
+def checked(parcel: Parcel, tensors: Sequence[torch.Tensor]) -> Iterator[tuple[str, torch.Tensor]]:
+    """The weights by name. Raises WeightSyncError at one whose checksum is not the learner's, naming it and this host.
+
+    On a CPU each is summed up just before it is given, and whoever copies it finds it in the caches; on another device
+    all are, before the first, so that it need not wait for the CPU once a weight.
+    """
+    on_cpu = all(tensor.device.type == "cpu" for tensor in tensors)
+    sums = (value for tensor in tensors for value in bits([tensor])) if on_cpu else iter(bits(tensors))
+    for entry, tensor, found in zip(parcel.entries, tensors, sums, strict=True):
         if found != entry.bits:
             raise WeightSyncError(
                 f"weight {entry.name} arrived damaged on host {this_host()}: its checksum is {found:08x}, the "
@@ -125,6 +129,7 @@ def check_arrived(parcel: Parcel, tensors: Sequence[torch.Tensor]) -> None:
                 hint="the run can be resumed from its last checkpoint; if it happens again, look at the memory and the "
                 "network of that host, or choose another sync.transport",
             )
+        yield entry.name, tensor
 
 
 def shaped(entry: Entry, data: torch.Tensor) -> torch.Tensor:

@@ -23,14 +23,13 @@ from agrl.algorithms.batch import TrainSequence, plan_minibatches
 from agrl.models.build import model_config
 from agrl.models.logprobs import PolicyModel
 from agrl.models.packing import choose_packing
-from benchmarks.learner import VOCABULARY, Backward, make_groups, step
+from benchmarks.learner import VOCABULARY, Backward, make_groups, shape_of, step
 from benchmarks.shapes import SHAPES
 from learner.model import Model
 from learner.throughput import ModelCost, Work
 
 GROUPS = ((200, 3, 60), (5, 1, 90), (384, 8, 64))  # prompt, rollouts, response
 BUDGET = 8192
-REPEATS = 3
 
 
 def build(args: argparse.Namespace, wanted: str) -> tuple[Model, str]:
@@ -60,7 +59,7 @@ def compare(args: argparse.Namespace, wanted: str, sequences: list[TrainSequence
     padded, _ = build(args, "padded")
     packed, reason = build(args, wanted)
     (expected, expected_gradient), (logprobs, gradient) = (outcome(m, sequences) for m in (padded, packed))
-    seconds = [min(step(m, sequences, BUDGET) for _ in range(REPEATS)) for m in (padded, packed)]
+    seconds = [min(step(m, sequences, BUDGET) for _ in range(args.repeats)) for m in (padded, packed)]
     return {
         "wanted": wanted,
         "packing": packed.packing,
@@ -76,9 +75,11 @@ def main() -> None:
     parser.add_argument("--model", choices=SHAPES, default="tiny")
     parser.add_argument("--device", choices=("cpu", "cuda"), default="cpu")
     parser.add_argument("--dtype", choices=("float32", "bfloat16"), default="float32")
+    parser.add_argument("--shapes", nargs="+", type=shape_of, metavar="PROMPTxROLLOUTSxRESPONSE", default=GROUPS)
+    parser.add_argument("--repeats", type=int, default=3)
     parser.add_argument("--json", type=Path, metavar="FILE")
     args = parser.parse_args()
-    sequences = [s for prompt, rollouts, response in GROUPS for s in make_groups(1, prompt, rollouts, response)]
+    sequences = [s for prompt, rollouts, response in args.shapes for s in make_groups(1, prompt, rollouts, response)]
     results = [compare(args, wanted, sequences) for wanted in ("shared", "packed")]
     for r in results:
         print(

@@ -9,6 +9,7 @@ import argparse
 import json
 import re
 import time
+import urllib.error
 import urllib.parse
 import urllib.request
 from datetime import datetime
@@ -26,10 +27,13 @@ FORMATS = {SHARE: PercentFormatter(1.0), BYTES: EngFormatter("B"), RATE: EngForm
 
 
 def ask(server: str, path: str, **arguments: object) -> list[dict]:
-    """The result of one question to Prometheus."""
+    """The result of one question to Prometheus. Raises SystemExit when nothing answers."""
     url = f"{server}/api/v1/{path}?{urllib.parse.urlencode(arguments)}"
-    with urllib.request.urlopen(url, timeout=60) as answer:
-        return json.load(answer)["data"]["result"]
+    try:
+        with urllib.request.urlopen(url, timeout=60) as answer:
+            return json.load(answer)["data"]["result"]
+    except urllib.error.URLError as error:
+        raise SystemExit(f"no Prometheus answers at {server}: {error.reason}") from None
 
 
 def span(server: str, run: str, hours: float) -> tuple[float, float]:

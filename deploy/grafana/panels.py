@@ -65,6 +65,11 @@ def logged(name: str, legend: str = "", documented: str = "") -> Curve:
     return Curve(metric + RUN, legend or name, words(documented or name))
 
 
+def held_out(name: str, legend: str) -> Curve:
+    """A share of the last evaluation, a line for each held-out set."""
+    return Curve(f"ray_agrl_eval_{name}{RUN}", legend, words(name))
+
+
 def over_actors(metric: str, service: str, about: str) -> list[Curve]:
     """The least, the mean and the most of the actors of a service."""
     each = f'ray_agrl_actor_{metric}{{run="$run",service="{service}"}}'

@@ -11,6 +11,8 @@ import pytest
 import yaml
 
 from actors.ray_metrics import family
+from agrl.driver.run_folder import RunFolder
+from agrl.relevance.metrics import shares
 from agrl.report.recorder import read_jsonl
 from tests.cluster.hosts import PROJECT
 from tests.cluster.prometheus import DEPLOYED, Prometheus
@@ -134,6 +136,19 @@ def test_prometheus_has_the_numbers_that_the_run_folder_has(start, watched, prom
             assert set(series[0].values) <= set(logged) and series[0].values[-1] == logged[-1], name
 
 
+def test_prometheus_has_the_evaluations_that_the_run_folder_has(cluster, watched, prometheus):
+    run, began, ended = watched
+    evaluations = {label: RunFolder(run).load_evaluation(label) for label in ("before", "after")}
+    assert evaluations["before"].keys() == {"balanced", "wild"}
+    for held_out, evaluation in evaluations["after"].items():
+        before, after = shares(evaluations["before"][held_out]), shares(evaluation)
+        queries = [f'ray_{family(f"eval/{name}")}{{run="{run}",set="{held_out}"}}' for name in after]
+        for name, series in zip(after, prometheus.range(queries, began, ended + cluster.report_s), strict=True):
+            assert len(series) == 1, (name, series)
+            assert set(series[0].values) <= {before[name], after[name]}, name
+            assert series[0].values[-1] == after[name], name
+
+
 def test_each_actor_tells_its_own_numbers_and_there_are_as_many_series_as_the_page_says(watched, prometheus):
     run, began, ended = watched
     logged = {name for row in read_jsonl(run / "metrics.jsonl") for name in row} - {"step", "phase", "time"}
@@ -144,12 +159,13 @@ def test_each_actor_tells_its_own_numbers_and_there_are_as_many_series_as_the_pa
     assert {line["host"] for line in busy} <= {"h0", "h1", "h2"} and len({line["host"] for line in busy}) > 1
     engines = {line.labels["actor"]: line for line in series if line.labels["__name__"].endswith("_weight_version")}
     assert {line.values[-1] for line in engines.values()} == {STEPS}
-    assert len(series) == number_of_series(len(logged), **ACTORS)
+    evaluated = sum(1 + len(shares(after)) for after in RunFolder(run).load_evaluation("after").values())
+    assert len(series) == number_of_series(len(logged), evaluated, **ACTORS)
 
 
-def number_of_series(logged: int, rollout: int, reward: int, learner: int, replay: int) -> int:
+def number_of_series(logged: int, evaluated: int, rollout: int, reward: int, learner: int, replay: int) -> int:
     """As docs/monitoring.md has it."""
-    return logged + 6 + 8 * rollout + 4 * reward + 3 * learner + 3 * replay
+    return logged + evaluated + 6 + 8 * rollout + 4 * reward + 3 * learner + 3 * replay
 
 
 def test_the_alerts_have_what_they_look_at_and_are_silent_on_a_healthy_run(watched, prometheus):

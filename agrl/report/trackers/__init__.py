@@ -8,12 +8,13 @@ from __future__ import annotations
 
 import importlib
 import json
+from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass
 from importlib.util import find_spec
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any
 
 from agrl.config.schema import TrackerName
 from agrl.disk import write_whole
@@ -23,12 +24,18 @@ PROJECT = "agrl"
 IDS = "trackers.json"
 
 
-class Tracker(Protocol):
+class Tracker(ABC):
     """Takes the numbers of one phase of a run."""
 
+    @abstractmethod
     def log(self, step: int, values: Mapping[str, float]) -> None:
         """Take the numbers of a step; some may be NaN or infinite."""
 
+    def log_evaluation(self, done: int, set_name: str, values: Mapping[str, float]) -> None:
+        """Take what was measured on a held-out set after ``done`` steps."""
+        self.log(done, {f"eval/{set_name}/{name}": value for name, value in values.items()})
+
+    @abstractmethod
     def close(self, error: BaseException | None) -> None:
         """Hand over what is still held. ``error``: what ended the phase, where it did not end well."""
 

@@ -8,13 +8,13 @@ import time
 from collections.abc import Mapping
 from itertools import islice
 
-from agrl.report.trackers import PROJECT, TrackedRun
+from agrl.report.trackers import PROJECT, TrackedRun, Tracker
 
 HINT = "MLFLOW_TRACKING_URI says where its server is, for example http://HOST:5000"
 MOST_PARAMS = 100  # that its server takes at once
 
 
-class MLflow:
+class MLflow(Tracker):
     def __init__(self, run: TrackedRun) -> None:
         # a server that is away must not hold a step for the minutes that MLflow would try again
         os.environ.setdefault("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "2")

@@ -5,13 +5,13 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping
 
-from agrl.report.trackers import TrackedRun
+from agrl.report.trackers import TrackedRun, Tracker
 
 FOLDER = "tensorboard"
 HINT = "the run folder must be writable"
 
 
-class TensorBoard:
+class TensorBoard(Tracker):
     def __init__(self, run: TrackedRun) -> None:
         from torch.utils.tensorboard import SummaryWriter
 

@@ -8,12 +8,12 @@ import os
 import secrets
 from collections.abc import Mapping
 
-from agrl.report.trackers import PROJECT, TrackedRun
+from agrl.report.trackers import PROJECT, TrackedRun, Tracker
 
 HINT = "TRACKIO_DIR says where its database is, TRACKIO_SPACE_ID in which Space"
 
 
-class Trackio:
+class Trackio(Tracker):
     def __init__(self, run: TrackedRun) -> None:
         import trackio
 

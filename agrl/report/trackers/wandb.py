@@ -5,12 +5,12 @@ from __future__ import annotations
 import os
 from collections.abc import Mapping
 
-from agrl.report.trackers import PROJECT, TrackedRun
+from agrl.report.trackers import PROJECT, TrackedRun, Tracker
 
 HINT = "`wandb login` or WANDB_API_KEY tells it who you are; WANDB_MODE=offline needs no server"
 
 
-class WeightsAndBiases:
+class WeightsAndBiases(Tracker):
     def __init__(self, run: TrackedRun) -> None:
         import wandb
 

@@ -1,6 +1,6 @@
 """Is it learning?"""
 
-from panels import NUMBER, RUN, SECONDS, SHARE, Curve, Panel, Row, logged
+from panels import NUMBER, RUN, SECONDS, SHARE, Curve, Panel, Row, held_out, logged, words
 
 ROW = Row(
     "Is it learning?",
@@ -15,6 +15,23 @@ ROW = Row(
                 logged("train/right_tier_wrong_verdict", "right tier, wrong verdict"),
             ],
             "Of the rollouts in training, whose prompts the replay chose: below the held-out accuracy.",
+        ),
+        Panel(
+            "Held-out sets",
+            SHARE,
+            [
+                held_out("macro_f1", "macro-F1, {{set}}"),
+                held_out("accuracy", "accuracy, {{set}}"),
+                held_out("rule_adherence", "rule adherence, {{set}}"),
+            ],
+            "Before the first step, every `trainer.evaluate_every` steps and at the end; flat in between. Falling "
+            "while *Right answers* rise: the policy learns its prompts, or to please the reward.",
+        ),
+        Panel(
+            "Held-out sets by tier",
+            SHARE,
+            [Curve('{__name__=~"ray_agrl_eval_tier_f1_.",run="$run"}', "{{__name__}}, {{set}}", words("tier_f1"))],
+            "One that falls to 0 is a tier that the policy has given up.",
         ),
         Panel(
             "Reward",

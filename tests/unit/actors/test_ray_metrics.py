@@ -77,6 +77,23 @@ def test_a_divergence_that_the_learner_stopped_at_before_it_was_logged_is_counte
     assert value(told, "agrl_run_not_finite") == 0
 
 
+def test_an_evaluation_is_told_by_set_until_the_set_is_evaluated_again(told):
+    metrics = run_metrics()
+    metrics.log_evaluation(0, "wild", {"macro_f1": 0.25, "tier_f1/4": 0.5, "verdict_accuracy/size": 1.0})
+    metrics.log_evaluation(0, "balanced", {"macro_f1": 0.75})
+    metrics.log(0, {"train/accuracy": 0.5})
+    told.clear()
+    metrics.log(1, {"train/accuracy": 0.5})  # steps later it is still there
+    assert value(told, "agrl_eval_macro_f1", set="wild", run="/runs/first", phase="rl") == 0.25
+    assert value(told, "agrl_eval_macro_f1", set="balanced") == 0.75
+    assert value(told, "agrl_eval_tier_f1_4") == 0.5 and value(told, "agrl_eval_step", set="wild") == 0
+    told.clear()
+    metrics.log_evaluation(2, "wild", {"macro_f1": 0.5})
+    assert value(told, "agrl_eval_macro_f1", set="wild") == 0.5 and value(told, "agrl_eval_step", set="wild") == 2
+    assert value(told, "agrl_eval_macro_f1", set="balanced") == 0.75
+    assert not [name for name, _ in told if name == "agrl_eval_tier_f1_4"]  # not measured this time
+
+
 def test_two_numbers_that_would_be_one_metric_are_refused_by_name(told):
     with pytest.raises(ConfigError, match="'reward/size_mean' and 'reward/size-mean' are the same Ray metric"):
         run_metrics().log(0, {"reward/size_mean": 1.0, "reward/size-mean": 0.0})
@@ -129,7 +146,7 @@ def test_an_error_in_a_gauge_is_told_once_and_the_beat_goes_on(monkeypatch, capf
 
 @pytest.mark.parametrize("engines", [2, 512])
 def test_there_are_as_many_series_as_the_page_says(told, monkeypatch, engines):
-    """docs/monitoring.md: L + 6 + 8 engines + 4 reward actors + 3 ranks + 3, and the page's figure for 512 engines."""
+    """docs/monitoring.md: L + 23 sets + 6 + 8 engines + 4 reward actors + 3 ranks + 3; its figure for 512."""
 
     class Engine:
         def gauges(self):
@@ -141,11 +158,13 @@ def test_there_are_as_many_series_as_the_page_says(told, monkeypatch, engines):
     known = {name: {"restarts": 0.0} | ({"queue_length": 0.0} if "reward" in name else {}) for name in names}
     metrics = run_metrics(lambda: known, {"steps": 1, "step": 0, "gap_limit": 1.0})
     metrics.log(0, {f"some/number_{i}": 0.0 for i in range(79)})
+    for held_out in ("balanced", "wild"):
+        metrics.log_evaluation(0, held_out, {f"share_{i}": 0.0 for i in range(22)})
     for name in names:
         actor = ActorMetrics("/runs/first", name)
         actor.watch(Engine() if name.startswith("rollout") else object())
         actor._tick()
-    assert len(told) == 79 + 6 + 8 * engines + 4 * 64 + 3 * 64 + 3
+    assert len(told) == 79 + 2 * 23 + 6 + 8 * engines + 4 * 64 + 3 * 64 + 3
     if engines == 512:
-        assert len(told) == 4632
+        assert len(told) == 4678
     assert max(Counter(name for name, _ in told).values()) <= engines + 2 * 64 + 2  # no label that multiplies

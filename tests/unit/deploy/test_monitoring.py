@@ -13,7 +13,7 @@ import yaml
 PROJECT = Path(__file__).parents[3]
 GRAFANA, PROMETHEUS = PROJECT / "deploy" / "grafana", PROJECT / "deploy" / "prometheus"
 ALERTS = ["AgrlStepHangs", "AgrlNoFirstStep", "AgrlGap", "AgrlActorDead", "AgrlActorsRestart", "AgrlNotFinite"]
-ALERTS += ["AgrlAccuracyFalls", "AgrlNoProgress"]
+ALERTS += ["AgrlAccuracyFalls", "AgrlHeldOutFalls", "AgrlNoProgress"]
 
 sys.path.insert(0, str(GRAFANA))
 from panels import words  # noqa: E402
@@ -91,4 +91,4 @@ def test_prometheus_takes_the_configuration_that_the_page_starts_it_with():
     done = subprocess.run(
         ["promtool", "check", "config", str(PROMETHEUS / "prometheus.yml")], capture_output=True, text=True
     )
-    assert done.returncode == 0 and "8 rules found" in done.stdout, done.stdout + done.stderr
+    assert done.returncode == 0 and "9 rules found" in done.stdout, done.stdout + done.stderr

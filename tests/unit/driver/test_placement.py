@@ -42,6 +42,7 @@ def test_colocated_rank_and_engine_share_a_bundle_of_one_gpu():
     assert all(b.gpus == 1 for b in pairs.bundles) and all(b.gpus == 0 for group in others for b in group.bundles)
     alone, *_ = groups("learner.ranks=2", "rollout.actors=2", *shared, services=["learner"])
     assert actors_of(alone) == [["learner-0"], ["learner-1"]]
+    assert all(b.gpus == 1 for b in alone.bundles), "two ranks that meet no engine shared one GPU"
 
 
 def test_only_gpus_are_set_aside_where_cpus_are_not_counted():

@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 from sklearn import metrics as sk
 
 from agrl.errors import DataError
-from agrl.relevance.metrics import Prediction, evaluate
+from agrl.relevance.metrics import Prediction, evaluate, shares
 from agrl.relevance.records import TIERS, Judgement
 from tests.unit.relevance.strategies import BOOKS, judgements, make_example
 
@@ -102,6 +102,15 @@ def test_every_share_is_a_share(data):
     for name in ("accuracy", "macro_f1", "good_bad_f1", "rule_adherence", "right_tier_wrong_verdict", "parse_rate"):
         assert 0.0 <= result[name] <= 1.0
     assert result["accuracy"] <= result["parse_rate"]
+
+
+def test_shares_for_curves_are_those_of_the_whole_set_by_tier_and_criterion():
+    evaluation = evaluate(BOOKS["relevance"], [Prediction(make_example(4), "", None, "empty")])
+    found = shares(evaluation)
+    assert found["tier_recall/4"] == evaluation["tier_recall"]["4"] == 0.0
+    assert {name.partition("/")[0] for name in found} <= evaluation.keys()
+    assert not found.keys() & {"n", "failures", "confusion", "segments"} and all(0 <= v <= 1 for v in found.values())
+    assert "rule_adherence" not in shares(evaluation | {"rule_adherence": None})
 
 
 def test_nothing_to_evaluate_is_an_error():

@@ -48,6 +48,22 @@ def test_tensorboard_gets_the_same_numbers(tmp_path):
     assert "sync/gap_mean" not in events.Tags()["scalars"]
 
 
+def test_an_evaluation_is_a_number_of_its_set_after_the_steps_that_were_done(tmp_path):
+    from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+
+    trackers = open_trackers([TrackerName.tensorboard], TrackedRun(tmp_path, "rl", 0, SETTINGS))
+    with Recorder(tmp_path, "rl", 0, trackers) as recorder:
+        recorder.log_evaluation(0, "wild", {"macro_f1": 0.25, "tier_f1/4": 0.5})
+        recorder.log(0, {"train/accuracy": 1.0})
+        recorder.log_evaluation(1, "wild", {"macro_f1": 0.75, "tier_f1/4": 0.5})
+    events = EventAccumulator(str(tmp_path / "tensorboard" / "rl"))
+    events.Reload()
+    assert [(e.step, e.value) for e in events.Scalars("eval/wild/macro_f1")] == [(0, 0.25), (1, 0.75)]
+    assert "eval/wild/tier_f1/4" in events.Tags()["scalars"]
+    (row,) = (tmp_path / "metrics.jsonl").read_text().splitlines()  # a row is a step; evaluations have their files
+    assert json.loads(row)["train/accuracy"] == 1.0
+
+
 def test_mlflow_gets_the_same_numbers_and_a_resumed_run_is_the_same_run(tmp_path):
     pytest.importorskip("mlflow", reason="mlflow-skinny is not installed")
     from mlflow.tracking import MlflowClient

@@ -1,11 +1,10 @@
-"""Rollout and reward actors for real: Ray, vLLM and a tiny random model."""
+"""Rollout actors for real: Ray, vLLM and a tiny random model."""
 
 from __future__ import annotations
 
 import dataclasses
 import os
 import signal
-import time
 
 import numpy as np
 import psutil
@@ -14,42 +13,20 @@ import torch
 from transformers import AutoModelForCausalLM
 
 from actors.engine import RolloutEngine
-from actors.generation import EngineSettings, GenerationRequest, Pace, SamplingSettings
-from actors.reward_pool import RewardPool
+from actors.generation import EngineSettings, GenerationRequest, SamplingSettings
 from actors.rollout_pool import RolloutPool
 from actors.runtime import Runtime
 from agrl.errors import DataError, ModelError, WeightSyncError
 from agrl.models.build import TinyShape, make_tiny_model
 from agrl.models.tokens import decode_response, load_tokenizer
-from agrl.relevance.records import Example, Judgement, Order, Product, RewardMode
-from agrl.relevance.response import render_response
-from agrl.relevance.rulebook import load_rulebook
 from learner.export import as_published
-from tests.e2e.slow_worker import SlowWorker
+from tests.e2e.probed_engine import ProbedEngine
 from tests.e2e.small_world import published_model
 from tests.given_weights import GivenWeights, corrupt
 
 TOLERANCE = 1e-4  # nats, fp32
 SETTINGS = EngineSettings(dtype="float32", kv_cache_gib=0.05, max_model_len=256, max_concurrent=64)
 SHAPE = {"vocab_size": 300, "hidden_size": 64, "layers": 2, "heads": 2, "kv_heads": 1, "intermediate_size": 128}
-BOOK = load_rulebook("relevance")
-ORDER = Order.think_then_respond
-
-
-class ProbedEngine(RolloutEngine):
-    """With a way to try new weights while requests are running."""
-
-    def load_during_generation(self, requests, *parcels) -> str:
-        self.advance(10**6, requests, SamplingSettings(max_tokens=200), Pace(0.0, 0.0), [])
-        try:
-            for parcel in parcels:
-                self.take_weights("object_store", parcel)
-            self.finish_weights(9, len(parcels))
-        except WeightSyncError as error:
-            return str(error)
-        finally:
-            self._in_hand.drop()
-        return ""
 
 
 @pytest.fixture(scope="module")
@@ -82,7 +59,7 @@ def make_pool(runtime, model: str, log_dir, actors: int = 1, engine: type = Roll
 
 @pytest.fixture(scope="module")
 def tied_pool(runtime, models, tmp_path_factory):
-    pool = make_pool(runtime, models[True], tmp_path_factory.mktemp("logs"), actors=2)
+    pool = make_pool(runtime, models[True], tmp_path_factory.mktemp("logs"), actors=2, engine=ProbedEngine)
     yield pool
     pool.close()
 
@@ -227,6 +204,25 @@ def test_missing_and_damaged_weights_are_refused_by_name(runtime, models, tied_p
     tied_pool.broadcast(10, given(runtime, model))  # and the next whole one is taken
 
 
+@pytest.mark.parametrize(
+    ("weight", "held_in"),
+    [
+        ("model.embed_tokens.weight", "model.embed_tokens.weight"),  # a parameter as vLLM keeps it
+        ("model.layers.0.mlp.up_proj.weight", "model.layers.0.mlp.gate_up_proj.weight"),  # a part, packed into a kernel
+        ("model.norm.weight", "model.norm.weight"),
+    ],
+)
+def test_a_weight_that_arrived_well_and_was_loaded_wrongly_is_named(runtime, models, tied_pool, weight, held_in):
+    model = AutoModelForCausalLM.from_pretrained(models[True], dtype=torch.float32)
+    service = tied_pool._pool.services[1]
+    service.call("load_wrongly", weight).result(60.0)
+    found = rf"rollout-1: parameter {held_in} of version 11 was not loaded as it was sent on host \S+ "
+    with pytest.raises(WeightSyncError, match=found):
+        tied_pool.broadcast(11, given(runtime, model))
+    service.call("load_wrongly", "").result(60.0)
+    tied_pool.broadcast(12, given(runtime, model))
+
+
 def test_a_rollout_actor_killed_while_it_generates_is_replaced_with_current_weights(runtime, models, tied_pool):
     model = disturb(AutoModelForCausalLM.from_pretrained(models[True], dtype=torch.float32), 0.07)
     tied_pool.broadcast(20, given(runtime, model))
@@ -241,6 +237,10 @@ def test_a_rollout_actor_killed_while_it_generates_is_replaced_with_current_weig
     assert largest_gap(model, asked, generations, 1.0) < TOLERANCE
     assert tied_pool.metrics()["actors/rollout_restarts"] == 1.0
     assert [info["version"] for info in tied_pool.info()] == [20, 20]
+    asked = requests(4, seed=2)
+    served = list(tied_pool.generate(asked, SamplingSettings(max_tokens=9)))
+    assert {actor for _, actor in served} == {0, 1}  # the new one, too
+    assert largest_gap(model, asked, [generation for generation, _ in served], 1.0) < TOLERANCE
 
 
 def test_untied_model_and_weights_while_requests_run(runtime, models, tmp_path):
@@ -261,45 +261,6 @@ def test_untied_model_and_weights_while_requests_run(runtime, models, tmp_path):
 def test_a_model_that_cannot_be_loaded_is_named(runtime, tmp_path):
     with pytest.raises(ModelError, match="nowhere"):
         make_pool(runtime, str(tmp_path / "nowhere"), tmp_path)
-
-
-EXAMPLE = Example("e1", "grinder", Product("steel grinder"), 4, {"category": "same", "attributes": "met"})
-RIGHT = render_response(BOOK, Judgement(4, dict(EXAMPLE.verdicts), {"query": "grinder", "product": "grinder"}), ORDER)
-
-
-def reward_pool(runtime, tmp_path, **options) -> RewardPool:
-    pool = RewardPool(
-        runtime, BOOK.source, ORDER, RewardMode.rules, actors=2, log_dir=tmp_path, worker=SlowWorker, **options
-    )
-    pool.ready()
-    return pool
-
-
-def test_a_reward_actor_killed_at_work_loses_nothing(runtime, tmp_path):
-    pool = reward_pool(runtime, tmp_path)
-    pid = pool._pool.services[0].call("pid").result()
-    tickets = [pool.submit([(EXAMPLE, RIGHT, "stop"), (EXAMPLE, f"no idea {i}", "stop")]) for i in range(12)]
-    time.sleep(0.15)
-    os.kill(pid, signal.SIGKILL)
-    scores = [pool.collect(ticket) for ticket in tickets]
-    assert all([s.correct for s in part] == [True, False] and all(s.valid for s in part) for part in scores)
-    assert pool.metrics() == {"actors/reward_restarts": 1.0, "reward/timeouts": 0.0}
-    pool.close()
-
-
-def test_a_hanging_scorer_makes_its_own_scores_invalid_and_no_others(runtime, tmp_path):
-    pool = reward_pool(runtime, tmp_path, timeout_s=1.0, restarts=0)
-    texts = [RIGHT, "hang", RIGHT, RIGHT, "hang", RIGHT, RIGHT, RIGHT]
-    tickets = [pool.submit([(EXAMPLE, text, "stop")] * 2) for text in texts]
-    for text, ticket in zip(texts, tickets, strict=True):
-        for score in pool.collect(ticket):
-            assert score.valid == (text != "hang")
-            if text == "hang":
-                assert np.isnan(score.total) and score.failure == "timeout"
-                assert {component.reason for component in score.components.values()} == {"timeout"}
-                assert set(score.components) == set(BOOK.components)
-    assert pool.metrics()["reward/timeouts"] == 4.0
-    pool.close()
 
 
 def test_an_engine_in_two_parts_samples_as_one_takes_weights_and_leaves_nothing(runtime, models, tied_pool, tmp_path):
