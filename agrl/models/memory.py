@@ -67,9 +67,9 @@ def learner_memory(architecture: Architecture, config: Config, ranks: int) -> Le
     weights = held * size
     if stage == 3:  # a shard, and beside it what is kept whole
         small = a.small + a.small_adapters
-        weights = held * size / ranks + (small * size if ranks > 1 else 0)
+        weights = held * size / ranks + small * size
     bucket = min(REDUCE_BUCKET, trained) * size if stage else 0
-    masters = 4 if mixed or stage in (1, 2) else 0
+    masters = 4 if mixed or stage else 0
     reference = config.learner.kl_coef > 0 and not a.lora_rank
     return LearnerMemory(
         weights=round(weights),
@@ -77,7 +77,8 @@ def learner_memory(architecture: Architecture, config: Config, ranks: int) -> Le
         optimizer=round(share * (masters + 8)),
         buckets=bucket,
         reference=a.parameters * size if reference else 0,
-        activations=activation_bytes(a, config) + gathered_bytes(a, config, ranks),
+        # from stage 2 on a micro-batch's gradients are added to those that are there
+        activations=activation_bytes(a, config) + gathered_bytes(a, config, ranks) + round(size * share * (stage >= 2)),
         update=round(_update(a, stage, share, mixed, on_gpu)),
         broadcast=broadcast_bytes(a, config, ranks),
     )
@@ -145,11 +146,12 @@ def gathered_bytes(a: Architecture, config: Config, ranks: int) -> int:
 
 
 def broadcast_bytes(a: Architecture, config: Config, ranks: int) -> int:
-    """Two buckets, one filled while the other leaves, each large enough for the largest weight; in ZeRO-3 that weight
-    whole, and what its checksum widens. Of low-rank updates these alone. The object store takes less of a GPU: its
-    buckets lie on the CPU."""
+    """Two buckets, one filled while the other leaves, each large enough for the largest weight (one where all fits);
+    in ZeRO-3 that weight whole, and what its checksum widens. Of low-rank updates these alone. The object store takes
+    less of a GPU: its buckets lie on the CPU."""
     size, stage = BYTES[config.model.dtype], config.learner.zero_stage
     travelling, largest = (a.adapters, a.largest_adapter) if a.lora_rank else (a.parameters, a.largest)
-    bucket = min(max(BUCKET_BYTES, largest * size), travelling * size)
+    bucket = max(BUCKET_BYTES, largest * size)
+    buckets = 2 if travelling * size > bucket else 1
     widened = 4 * min(CHUNK["cuda" if config.learner.gpus_per_rank else "cpu"], largest) if size < 4 else 0
-    return 2 * bucket + (largest * size if stage == 3 else 0) + widened
+    return buckets * bucket + (largest * size if stage == 3 else 0) + widened

@@ -8,7 +8,12 @@ from agrl.errors import WeightSyncError
 
 
 class ProbedEngine(RolloutEngine):
-    """With ways to load wrongly, and to try new weights while requests are running."""
+    """With ways to load wrongly, to try new weights while requests are running, and to ask for the KV cache's size."""
+
+    def cache_size(self) -> tuple[int, int]:
+        """Blocks of the KV cache, and tokens of one."""
+        cache = self._engine.vllm_config.cache_config
+        return cache.num_gpu_blocks, cache.block_size
 
     def load_wrongly(self, name: str) -> None:
         """From now on vLLM's own loader takes another weight for ``name`` than it is given; "" ends that."""

@@ -17,7 +17,9 @@ from actors.generation import EngineSettings, GenerationRequest, SamplingSetting
 from actors.rollout_pool import RolloutPool
 from actors.runtime import Runtime
 from agrl.errors import DataError, ModelError, WeightSyncError
+from agrl.models.architecture import read_architecture
 from agrl.models.build import TinyShape, make_tiny_model
+from agrl.models.engine_memory import CPU_BLOCK, cache_blocks
 from agrl.models.tokens import decode_response, load_tokenizer
 from learner.export import as_published
 from tests.e2e.probed_engine import ProbedEngine
@@ -241,6 +243,12 @@ def test_a_rollout_actor_killed_while_it_generates_is_replaced_with_current_weig
     served = list(tied_pool.generate(asked, SamplingSettings(max_tokens=9)))
     assert {actor for _, actor in served} == {0, 1}  # the new one, too
     assert largest_gap(model, asked, [generation for generation, _ in served], 1.0) < TOLERANCE
+
+
+def test_the_kv_cache_has_as_many_blocks_as_are_foreseen(models, tied_pool):
+    blocks, tokens = tied_pool._pool.services[0].call("cache_size").result(60.0)
+    foreseen = cache_blocks(read_architecture(models[True]), int(SETTINGS.kv_cache_gib * 2**30), CPU_BLOCK, 1, 4)
+    assert (blocks, tokens) == (foreseen, CPU_BLOCK)
 
 
 def test_untied_model_and_weights_while_requests_run(runtime, models, tmp_path):
