@@ -37,4 +37,4 @@ def load_wrongly(worker, name: str) -> None:
     vars(model).pop("load_weights", None)
     if name:
         load = model.load_weights
-        model.load_weights = lambda weights: load([(n, w.flip(0) * 2 if n == name else w) for n, w in weights])
+        model.load_weights = lambda weights: load([(n, w + 1 if n == name else w) for n, w in weights])
