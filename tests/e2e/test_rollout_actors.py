@@ -175,7 +175,7 @@ def test_temperature_zero_takes_the_likeliest_token(runtime, models, tied_pool):
 
 
 def test_a_prompt_without_room_for_a_response_is_named(tied_pool):
-    with pytest.raises(DataError, match="request r0: its prompt has 256 tokens"):
+    with pytest.raises(DataError, match="request r0: its prompt has 256 tokens, an engine takes 1 to 255"):
         generate(tied_pool, requests(1, length=256), SamplingSettings())
 
 
