@@ -32,10 +32,25 @@ class Ticket:
 
 @dataclass
 class _Queue:
-    """What one actor still has to do, in its order. ``since``: when the first piece became the first (monotonic s)."""
+    """What one actor still has to do, in its order. ``since``: when the first piece became the first (monotonic s).
+
+    ``left``: responses in all of it, kept because counting them for each new piece would cost their square.
+    """
 
     tickets: deque[Ticket] = field(default_factory=deque)
     since: float = 0.0
+    left: int = 0
+
+    def append(self, ticket: Ticket) -> None:
+        if not self.tickets:
+            self.since = time.monotonic()
+        self.tickets.append(ticket)
+        self.left += len(ticket.items)
+
+    def popleft(self) -> Ticket:
+        ticket = self.tickets.popleft()
+        self.left -= len(ticket.items)
+        return ticket
 
 
 class RewardPool:
@@ -87,17 +102,11 @@ class RewardPool:
             self._take_finished(index)
         index = self._least_busy()
         ticket = Ticket(items, self._send(index, items))
-        self._append(index, ticket)
+        self._queues[index].append(ticket)
         return ticket
 
     def _least_busy(self) -> int:
-        return min(self._pool.present, key=lambda i: sum(len(t.items) for t in self._queues[i].tickets))
-
-    def _append(self, index: int, ticket: Ticket) -> None:
-        queue = self._queues[index]
-        if not queue.tickets:
-            queue.since = time.monotonic()
-        queue.tickets.append(ticket)
+        return min(self._pool.present, key=lambda i: self._queues[i].left)
 
     def collect(self, ticket: Ticket) -> list[Score]:
         """The scores of handed-in work, one an item and in order; waits for them.
@@ -151,7 +160,7 @@ class RewardPool:
 
     def _finish_first(self, index: int, scores: list[Score]) -> None:
         queue = self._queues[index]
-        queue.tickets.popleft().scores = scores
+        queue.popleft().scores = scores
         queue.since = time.monotonic()
 
     def _replace(self, index: int, cause: Exception, counts: bool = True) -> None:
@@ -160,9 +169,9 @@ class RewardPool:
             self._pool.replace(index, cause, counts)
         except NoPlace:  # the others do its work
             while queue.tickets:
-                ticket, heir = queue.tickets.popleft(), self._least_busy()
+                ticket, heir = queue.popleft(), self._least_busy()
                 ticket.pending = self._send(heir, ticket.items)
-                self._append(heir, ticket)
+                self._queues[heir].append(ticket)
             return
         queue.since = time.monotonic()
         for ticket in queue.tickets:

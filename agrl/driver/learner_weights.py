@@ -36,12 +36,14 @@ class LearnerWeights:
             raise failure
 
     def parcels(self, transport: str, adapters: bool) -> Iterator[list[Pending]]:
-        ranks = self._learner.ranks if transport in FROM_EVERY_RANK else self._learner.ranks[:1]
-        self._learner.on_all_ranks("begin_weights", transport, adapters)
+        ranks = self._learner.ranks
+        senders = ranks if transport in FROM_EVERY_RANK else ranks[:1]
+        gathering = ranks if self._learner.config.learner.zero_stage == 3 else senders  # the others hold nothing of use
+        self._learner.on_ranks(gathering, "begin_weights", transport, adapters)
         while True:
-            found = self._learner.on_all_ranks("next_bucket")[0]
+            found = self._learner.on_ranks(gathering, "next_bucket")[0]
             if isinstance(found, TransferFailed):
                 raise found
             if not found:
                 return
-            yield [rank.call("parcel") for rank in ranks]
+            yield [rank.call("parcel") for rank in senders]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -85,21 +86,21 @@ class LearnerGroup:
         plan = self._plan(sequences, c.learner.optimizer_steps_per_batch, c.learner.aggregation.value)
         loss = loss_settings(c)
         tolerance = c.sync.max_mean_gap if c.sync.check else None
-        batch = self.runtime.put(sequences)
-        sums = self.on_all_ranks("train_policy", batch, plan, loss, c.rollout.temperature, lr, self.version, tolerance)
+        about = loss, c.rollout.temperature, lr, self.version, tolerance
+        sums = self._on_batch("train_policy", sequences, plan, *about)
         self.version += 1
         return _policy_metrics(sums, len(plan), lr)
 
     def kl_to_reference(self, sequences: list[TrainSequence]) -> np.ndarray:
         """KL(policy || start model) estimated from each response, summed over its tokens: float64 [N], nats."""
         c = self.config
-        batch, plan = self.runtime.put(sequences), self._plan(sequences, 1)
-        found = self.on_all_ranks("kl_to_reference", batch, plan, c.rollout.temperature, c.learner.kl_estimator.value)
+        about = c.rollout.temperature, c.learner.kl_estimator.value
+        found = self._on_batch("kl_to_reference", sequences, self._plan(sequences, 1), *about)
         return np.array([value for _, value in sorted(pair for part in found for pair in part.items())])
 
     def train_sft(self, sequences: list[TrainSequence], lr: float) -> dict[str, float]:
         """One optimizer step of cross-entropy on the responses. Returns metrics."""
-        sums = _merge(self.on_all_ranks("train_sft", self.runtime.put(sequences), self._plan(sequences, 1), lr))
+        sums = _merge(self._on_batch("train_sft", sequences, self._plan(sequences, 1), lr))
         self.version += 1
         return {
             "loss/total": sums.total["loss"],
@@ -111,7 +112,7 @@ class LearnerGroup:
 
     def sequence_logprobs(self, sequences: list[TrainSequence]) -> np.ndarray:
         """The model's log-probability of each response as a whole: float64 [N], nats."""
-        found = self.on_all_ranks("sequence_logprobs", self.runtime.put(sequences), self._plan(sequences, 1))
+        found = self._on_batch("sequence_logprobs", sequences, self._plan(sequences, 1))
         return np.array([value for _, value in sorted(pair for part in found for pair in part.items())])
 
     def train_preference(self, pairs: list[PreferencePair], lr: float) -> dict[str, float]:
@@ -119,7 +120,7 @@ class LearnerGroup:
         c = self.config
         plan = plan_pairs(pairs, c.learner.ranks, c.learner.micro_batch_tokens, self.packing)
         settings = PreferenceSettings(c.dpo.beta, c.dpo.label_smoothing, c.dpo.sft_coef)
-        sums = _merge(self.on_all_ranks("train_preference", self.runtime.put(pairs), plan, settings, lr))
+        sums = _merge(self._on_batch("train_preference", pairs, plan, settings, lr))
         self.version += 1
         share = {name: sums.total[name] / len(pairs) for name in sums.total if name.startswith("reward_")}
         return {
@@ -133,13 +134,20 @@ class LearnerGroup:
 
     def on_first_rank(self, method: str, *args: Any) -> Any:
         """A call that rank 0 alone is to answer."""
-        self.doing = method.replace("_", " ")
-        return self._gather({self.ranks[0].call(method, *args): self.ranks[0]})[0]
+        return self.on_ranks(self.ranks[:1], method, *args)[0]
 
     def on_all_ranks(self, method: str, *args: Any) -> list[Any]:
         """A call that every rank is to answer."""
+        return self.on_ranks(self.ranks, method, *args)
+
+    def on_ranks(self, ranks: Sequence[Service], method: str, *args: Any) -> list[Any]:
+        """A call that some ranks are to answer."""
         self.doing = method.replace("_", " ")
-        return self._gather({rank.call(method, *args): rank for rank in self.ranks})
+        return self._gather({rank.call(method, *args): rank for rank in ranks})
+
+    def _on_batch(self, method: str, batch: Any, plan: Any, *args: Any) -> list[Any]:
+        """A call to every rank about one batch and its plan: both are stored once, however many ranks read them."""
+        return self.on_all_ranks(method, self.runtime.put(batch), self.runtime.put(plan), *args)
 
     def rest(self) -> None:
         """Give back the GPU memory that only training needed."""

@@ -6,6 +6,8 @@ import hashlib
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+import numpy as np
+
 from actors.generation import Generation, GenerationRequest, SamplingSettings
 from agrl.driver.services import Services
 from agrl.relevance.records import Example, Rollout, ScoredGroup
@@ -37,7 +39,7 @@ def generate(
     for generation, actor in s.rollouts.generate(requests, sampling):
         i = int(generation.request_id)
         example, level = prompts[i]
-        rollouts = _rollouts(s, generation, actor, example, level)
+        rollouts = _rollouts(requests[i].prompt_ids, generation, actor, example, level)
         ticket = s.rewards.submit([(example, r.text, r.finish_reason) for r in rollouts])
         found[i] = Unscored(example, rollouts, ticket)
     return [found[i] for i in range(len(prompts))]
@@ -55,8 +57,7 @@ def roll_out(
     return collect(s, generate(s, prompts, n, step, temperature))
 
 
-def _rollouts(s: Services, generation: Generation, actor: int, example: Example, level: int) -> list[Rollout]:
-    prompt = s.encoder.prompt(example, level)
+def _rollouts(prompt: np.ndarray, generation: Generation, actor: int, example: Example, level: int) -> list[Rollout]:
     return [
         Rollout(
             example_id=example.id,
