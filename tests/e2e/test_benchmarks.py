@@ -98,15 +98,3 @@ def test_parts_go_on_where_they_stopped_and_one_that_failed_is_named_and_done_ag
     assert "groups: there already" in second.stdout and "mfu: there already" not in second.stdout
     assert (out / "mfu.json").exists()
     assert "there already" not in gpu_sh("--only", "groups", "--again", out, env=fake_python(leave)).stdout
-
-
-def test_the_controllers_share_is_measured(tmp_path):
-    script, out = ROOT / "benchmarks" / "scale.py", tmp_path / "out.json"
-    command = [sys.executable, script, "--engines", "4", "--groups", "4", "--steps", "1", "--memory", "--json", out]
-    done = subprocess.run(command, capture_output=True, text=True, cwd=tmp_path)
-    assert done.returncode == 0, done.stderr
-    (size,) = json.loads(out.read_text())["sizes"]
-    own = size["driver_cpu_s"] + size["replay_cpu_s"]
-    assert 0 < size["driver_main_thread_s"] <= size["driver_cpu_s"] < own
-    assert size["share"] == pytest.approx(own / (own + size["simulated_s"]), abs=0.01)
-    assert all(len(at_each_step) == 3 for at_each_step in size["memory"].values())
