@@ -58,7 +58,7 @@ class World:
 
     def after_step(self, job: Job, folder: Path, step: int) -> dict:
         """Wait for the metrics of a step: the rollouts of the next one begin now."""
-        deadline = time.monotonic() + 150
+        deadline = time.monotonic() + 300
         while True:
             rows = list(read_jsonl(folder / "metrics.jsonl")) if (folder / "metrics.jsonl").is_file() else []
             if rows and rows[-1]["step"] >= step:
@@ -145,6 +145,7 @@ def learner_host_killed(w: World) -> dict:
     host = w.learner_beside_head()
     w.hosts.kill(host)
     found = about(w, job, folder, host=host)
+    w.cluster.wait_lost(host)
     again = w.resume(folder)
     found["resumed"] = about(w, again, folder)
     w.back(host)
@@ -160,9 +161,13 @@ def job_stopped(w: World) -> dict:
     w.cluster.stop(job)
     stopped = time.monotonic() - began
     w.hosts.kill(host)  # so that it goes on elsewhere
+    began = time.monotonic()
+    w.cluster.wait_lost(host)
+    noticed = time.monotonic() - began
     again = w.resume(folder)
     found = {
         "stop_seconds": round(stopped, 1),
+        "noticed_seconds": round(noticed, 1),
         "ranks_on": hosts_of(job, "learner"),
         "resumed": about(w, again, folder),
     }
@@ -239,6 +244,8 @@ def main() -> None:
                 found = FAULTS[name](w)
             except Exception as error:
                 found = {"failed": f"{type(error).__name__}: {error}"[-3000:]}
+                for job in w.cluster.jobs:  # what it leaves would take the places of the next
+                    w.cluster.stop(job) if job.terminal.poll() is None else None
             print(name, round(time.monotonic() - began), json.dumps(found, indent=1), flush=True)
             kept = json.loads(RESULTS.read_text()) if RESULTS.is_file() else {}
             RESULTS.write_text(json.dumps(kept | {name: found}, indent=1) + "\n")

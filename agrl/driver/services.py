@@ -124,6 +124,7 @@ def start_rollouts(config: Config, runtime: Runtime, run: RunFolder, lora_rank: 
         timeout_s=c.timeout_s,
         log_dir=run.logs,
         transport=config.sync.transport.value,
+        dealing=config.rollout.dealing.value,
     )
 
 

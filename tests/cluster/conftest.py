@@ -13,7 +13,7 @@ from tests.cluster.hosts import Hosts, missing
 from tests.cluster.ray_cluster import RayCluster
 from tests.e2e.small_world import make_world, overrides
 
-CPUS = (3, 3, 3)  # of the hosts: no two learner ranks of two threads each fit on one
+CPUS = (4, 3, 3)  # of the hosts: two learner ranks of two threads with the replay actor do not fit on one
 SEVERAL = (
     *("learner.ranks=2", "learner.threads=2", "rollout.actors=2", "reward.actors=2", "data.max_evaluation=4"),
     *("guidance.source=reference", "guidance.tau=1.0"),  # so that a model that knows nothing has what to learn from

@@ -6,6 +6,7 @@ import json
 import secrets
 import shutil
 import subprocess
+import time
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -47,6 +48,7 @@ class RayCluster:
         self.address = f"{hosts.address(HEAD)}:6379"
         self.dashboard = f"http://{hosts.address(HEAD)}:8265"
         self.jobs: list[Job] = []
+        self._lost_before: dict[int, int] = {}  # host -> how often, when it last joined
         self.report_s = 2  # how often Ray's processes report their metrics
         dashboards = hosts.shared / "dashboards"
         dashboards.mkdir()
@@ -78,7 +80,21 @@ class RayCluster:
 
     def join(self, host: int) -> None:
         """Start a worker (anew) and wait until it has joined."""
+        self._lost_before[host] = self._times_lost(host)
         self._wait([self.start_ray(host)])
+
+    def wait_lost(self, host: int, seconds: float = 90) -> None:
+        """Wait until Ray has noticed that a host is gone: until then it counts what the host had as free."""
+        deadline = time.monotonic() + seconds
+        while self._times_lost(host) == self._lost_before.get(host, 0):
+            if time.monotonic() > deadline:
+                raise HostError(f"Ray has not noticed that {self.hosts.name(host)} is gone")
+            time.sleep(0.2)
+
+    def _times_lost(self, host: int) -> int:
+        (log,) = (self.hosts.own(HEAD) / "tmp" / "ray").glob("session_2*/logs/gcs_server.out")
+        # "The node with node id: ... and address: ... and node name: ... has been marked dead"
+        return log.read_text(errors="replace").count(f"address: {self.hosts.address(host)} and ")
 
     def has(self, host: int, actor: str) -> bool:
         """Whether an actor of this class runs on a host now."""

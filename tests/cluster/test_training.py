@@ -1,12 +1,19 @@
-"""A run over several hosts, submitted as a job to a cluster that asks for a token."""
+"""A run over several hosts, submitted as a job to a cluster that asks for a token; one of its hosts dies.
+
+benchmarks/faults.py has other faults.
+"""
 
 import json
+import re
+import time
+from pathlib import Path
 
 import pytest
 
 from agrl.report.recorder import read_jsonl
 from tests.cluster.conftest import SEVERAL
 from tests.cluster.hosts import HostError
+from tests.cluster.ray_cluster import HEAD
 from tests.e2e.small_world import overrides
 
 
@@ -35,5 +42,45 @@ def test_its_weights_are_bit_for_bit_those_of_the_same_run_on_one_host(cluster, 
     words = overrides(world, alone, *SEVERAL)
     cluster.hosts.run(1, "agrl", "train", "ray=local", *words, timeout=240, env={"RAY_ADDRESS": ""})
     assert len({host["name"] for host in json.loads((alone / "summary.json").read_text())["placement"].values()}) == 1
-    weights = [(folder / "model" / "model.safetensors").read_bytes() for folder in (run[0], alone, world)]
-    assert weights[0] == weights[1] != weights[2]
+    assert weights(run[0]) == weights(alone) != weights(world)
+
+
+def test_a_learner_host_that_dies_is_named_and_other_hosts_go_on_to_the_same_weights(cluster, world, run):
+    """Killed after the first of three steps. A new job goes on, on the hosts that are left and with one engine instead
+    of two, and ends bit for bit as the run that was left in peace."""
+    peace, run = run[0], cluster.hosts.shared / "killed"
+    words = ("ray=cluster", *SEVERAL, "trainer.checkpoint_every=1")
+    job = cluster.submit("agrl", "train", *overrides(world, run, *words))
+    wait_for_step(job, run, 0)
+    host = next(h for h in range(len(cluster.cpus)) if h != HEAD and cluster.has(h, "LearnerRank"))
+    cluster.hosts.kill(host)
+    try:
+        began = time.monotonic()
+        job.wait(120, code=1)
+        assert time.monotonic() - began < 60  # well below learner.timeout_s, 120
+        where = re.escape(f"{cluster.hosts.name(host)} ({cluster.hosts.address(host)})")
+        # of whichever actor was asked first; Ray may know that the host is gone, or only that the actor does not answer
+        assert re.search(rf"(learner-\d|replay) (died with its host {where}|on {where} died)", job.said), job.said
+        assert "--resume" in job.said
+        cluster.wait_lost(host)
+        cluster.submit("agrl", "train", "--resume", run, "rollout.actors=1", "reward.actors=1").wait(240)
+    finally:
+        cluster.hosts.start(host)
+        cluster.join(host)
+    placement = json.loads((run / "summary.json").read_text())["placement"]
+    assert placement["learner-0"] != placement["learner-1"]
+    assert cluster.hosts.name(host) not in {where["name"] for where in placement.values()}
+    assert [row["step"] for row in read_jsonl(run / "metrics.jsonl")] == [0, 1, 2]
+    assert weights(run) == weights(peace)
+
+
+def weights(run: Path) -> bytes:
+    return (run / "model" / "model.safetensors").read_bytes()
+
+
+def wait_for_step(job, run: Path, step: int) -> None:
+    deadline, metrics = time.monotonic() + 240, run / "metrics.jsonl"
+    while not metrics.is_file() or all(row["step"] < step for row in read_jsonl(metrics)):
+        if time.monotonic() > deadline or job.terminal.poll() is not None:
+            pytest.fail(f"no step {step}\n{job.said}")
+        time.sleep(0.05)

@@ -43,7 +43,7 @@ def main(model: str, folder: Path) -> None:
     words = ["experiment=agrl_tiny", "ray=cluster", f"model.path={model}", f"run={folder}"]
     words += ["learner.ranks=2", "learner.threads=2", "learner.timeout_s=60", "learner.packing=padded"]
     config = load_config(words)
-    runtime, found = start_runtime(config, folder, ["learner"]), {}
+    runtime, found = start_runtime(config, folder, ["learner", "replay"]), {}  # with whom no two ranks fit on a host
     group = LearnerGroup(runtime, config, folder / "logs")
     group.setup()
     for stage in STAGES:

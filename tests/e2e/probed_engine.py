@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from actors.engine import RolloutEngine
-from actors.generation import SamplingSettings
+from actors.generation import Pace, SamplingSettings
 from agrl.errors import WeightSyncError
 
 
@@ -20,8 +20,7 @@ class ProbedEngine(RolloutEngine):
         self._engine.collective_rpc(load_wrongly, args=(name,))
 
     def load_during_generation(self, requests, *parcels) -> str:
-        running = self.generate(requests, SamplingSettings(max_tokens=200))
-        next(running)
+        self.advance(10**6, requests, SamplingSettings(max_tokens=200), Pace(0.0, 0.0), [])
         try:
             for parcel in parcels:
                 self.take_weights("object_store", parcel)
@@ -29,7 +28,7 @@ class ProbedEngine(RolloutEngine):
         except WeightSyncError as error:
             return str(error)
         finally:
-            running.close()
+            self._in_hand.drop()
         return ""
 
 
@@ -38,4 +37,4 @@ def load_wrongly(worker, name: str) -> None:
     vars(model).pop("load_weights", None)
     if name:
         load = model.load_weights
-        model.load_weights = lambda weights: load([(n, w.flip(0) * 2 if n == name else w) for n, w in weights])
+        model.load_weights = lambda weights: load([(n, w + 1 if n == name else w) for n, w in weights])

@@ -30,7 +30,7 @@ def test_one_bit_that_is_held_wrongly_is_caught_by_parameter_and_host(query, key
 
 def test_an_old_weight_and_one_that_was_loaded_in_part_are_caught():
     old, new = torch.randn(6, 4), torch.randn(6, 4)
-    for held in (old, torch.cat([new[:3], old[3:]]), torch.cat([new[:3], new[:3]])):
+    for held in (old, torch.cat([new[:3], old[3:]]), torch.cat([new[:3], new[:3]]), new + 1):
         with pytest.raises(WeightSyncError, match="was not loaded as it was sent"):
             check_held(1, [loaded(held, new)])
 
