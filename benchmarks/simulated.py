@@ -10,14 +10,14 @@ from __future__ import annotations
 
 import heapq
 import itertools
-from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 
-from actors.generation import Generation, GenerationRequest, Sampled, SamplingSettings
+from actors.generation import Generation, GenerationRequest, Pace, Progress, Sampled, SamplingSettings
 from actors.runtime import Runtime
 from actors.service import Pending, Service
 from agrl.network import Host, this_host
@@ -26,9 +26,6 @@ from agrl.relevance.response import render_response
 from agrl.relevance.rulebook import load_rulebook
 from agrl.transport.parcel import BUCKET_BYTES, Parcel
 from learner.model import StepSums
-
-if TYPE_CHECKING:
-    from actors.generation import Pace, Progress
 
 WORDS = "grinder manual ceramic burr steel compact adjustable travel kitchen coffee premium quiet large small".split()
 
@@ -80,8 +77,6 @@ class SimulatedEngine:
         pace: Pace,
         drop: Sequence[str],
     ) -> Progress:
-        from actors.generation import Progress
-
         if batch != self._batch:
             self._clear()
         self._batch = batch
@@ -91,15 +86,6 @@ class SimulatedEngine:
             self._add(request, sampling.max_tokens)
         finished, tokens, seconds = self._decode(pace.least_s, pace.most_s)
         return Progress(finished, tokens, seconds)
-
-    def generate(self, requests: Sequence[GenerationRequest], sampling: SamplingSettings) -> Iterator[Generation]:
-        self._clear()
-        for request in requests:
-            self._add(request, sampling.max_tokens)
-        while self._left:
-            finished, _, seconds = self._decode(0.0, np.inf)
-            for generation in finished:
-                yield replace(generation, seconds=seconds / len(finished))
 
     def _decode(self, least_s: float, most_s: float) -> tuple[list[Generation], int, float]:
         """Until something is finished, but at least and at most so long; with tokens and seconds."""
@@ -239,9 +225,6 @@ class Crowd:
     def do(self, name: str, method: str, *args: Any) -> Any:
         return getattr(self._objects[name], method)(*args)
 
-    def stream(self, name: str, method: str, *args: Any) -> Iterator[Any]:
-        yield from self.do(name, method, *args)
-
 
 class OneOfMany(Service):
     """One object of a crowd. ``reads``: whether it is given what other calls' results are; the others get None."""
@@ -253,9 +236,6 @@ class OneOfMany(Service):
         if not self._reads:
             args = tuple(None if isinstance(arg, Pending) else arg for arg in args)
         return self._crowd.call("do", self.name, method, *args)
-
-    def stream(self, method: str, *args: Any, **kwargs: Any) -> Any:
-        return self._crowd.stream("stream", self.name, method, *args)
 
     def aside(self, method: str, *args: Any) -> Pending:
         return self._crowd.call("do", self.name, method, *args)
