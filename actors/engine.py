@@ -1,4 +1,4 @@
-"""The one file that knows vLLM: grouped generation with log-probabilities, and new weights into a running engine.
+"""A vLLM engine: grouped generation with log-probabilities, and new weights into a running engine.
 
 vLLM is imported when an engine is built, so that the driver can name these classes without paying for it.
 """
@@ -8,23 +8,20 @@ from __future__ import annotations
 import gc
 import os
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from tempfile import TemporaryDirectory
 from typing import Any
 
-import numpy as np
-
+from actors.engine_build import build_engine, check_version
+from actors.engine_requests import RequestsInHand, scheduler_of
 from actors.engine_weights import check_adapters, check_held, none_missing, on_worker
-from actors.generation import EngineSettings, Generation, GenerationRequest, Sampled, SamplingSettings
-from agrl.errors import ActorError, ConfigError, DataError, ModelError, WeightSyncError
-from agrl.models.engine_memory import ADAPTER_RANKS, BATCH_TOKENS, CPU_BLOCK
+from actors.generation import EngineSettings, Generation, GenerationRequest, Pace, Progress, SamplingSettings
+from agrl.errors import ActorError, WeightSyncError
 from agrl.models.files import files_of_the_model
-from agrl.models.paths import without_patterns
 from agrl.network import this_host
 from agrl.transport.collective import Meeting
 from agrl.transport.parcel import Parcel, is_adapter
 
-SUPPORTED_VLLM = ("0.25", "0.34")  # from, up to but not including; tested with 0.32
 SHARED_MEMORY = "/dev/shm"
 KEEP_WEIGHTS, DISCARD_WEIGHTS = 1, 2  # vLLM's levels of sleep; both discard the KV cache
 
@@ -43,92 +40,62 @@ class RolloutEngine:
         on_cpu = not torch.cuda.is_available()
         if on_cpu:  # compiling takes half a minute at start; an eager CPU engine needs none of it
             os.environ.setdefault("TORCHDYNAMO_DISABLE", "1")
-        _check_version()
+        check_version()
         from agrl.models.tokens import load_tokenizer
 
         self.version = 0
-        self._settings, self._model_path, self._calls = settings, model_path, 0
-        self._tokenizer = load_tokenizer(model_path)
+        self._model_path = model_path
+        self._batch, self._over = 0, 0  # in hand; that has ended, as another thread says
         self._broadcast: set[str] = set()  # the names in the last broadcast
         self._received, self._adapters_sent = set(), set()  # those in this one; in the last one of adapters
         self._buckets = 0  # that have come of this one
         self._adapter: Any = None  # vLLM's name of the adapters in use
         self._can_sleep = settings.sleeps and not on_cpu
         self._asleep: set[str] = set()
-        self._sampled, self._told = 0, (0, time.monotonic())  # tokens so far; at the last ``gauges``, and when
+        self._told = 0, time.monotonic()  # tokens at the last ``gauges``, and when
         with files_of_the_model(model_path) as path:
-            self._engine = _build(path, model_path, settings, on_cpu)
+            self._engine = build_engine(path, model_path, settings, on_cpu)
+        self._in_hand = RequestsInHand(self._engine, load_tokenizer(model_path), settings.max_model_len)
         gc.collect()
         gc.freeze()  # the collector need not walk vLLM's and torch's modules again and again while it generates
 
-    def generate(self, requests: Sequence[GenerationRequest], sampling: SamplingSettings) -> Iterator[Generation]:
-        """The requests' samples, each request as soon as its last sample is finished.
+    def advance(
+        self,
+        batch: int,
+        requests: Sequence[GenerationRequest],
+        sampling: SamplingSettings,
+        pace: Pace,
+        drop: Sequence[str],
+    ) -> Progress:
+        """Take more requests of a batch and work on all that it has, until some are finished: see ``Pace``.
 
-        Raises DataError for a prompt that leaves no room for a response. Closing the iterator drops what is unfinished.
+        ``drop``: ids of requests that are no longer wanted. What is left of another batch is dropped. With nothing to
+        do it answers at once. Raises DataError for a prompt that leaves no room for a response.
         """
-        self._calls += 1
-        waiting: dict[str, tuple[int, int]] = {}  # vLLM's id -> request and sample
-        outputs: list[dict[int, Any]] = [{} for _ in requests]
-        seconds = 0.0
-        try:
-            for index, request in enumerate(requests):
-                for sample in range(request.n):
-                    engine_id = f"{self._calls}-{index}-{sample}"
-                    waiting[engine_id] = index, sample
-                    self._add(engine_id, request, sample, sampling)
-            while waiting:
-                begin = time.perf_counter()
-                stepped = self._engine.step()
-                seconds += time.perf_counter() - begin
-                for output in (output for output in stepped if output.finished):
-                    index, sample = waiting.pop(output.request_id)
-                    outputs[index][sample] = output
-                    if len(outputs[index]) == requests[index].n:
-                        yield self._generation(requests[index], outputs[index], seconds)
-                        outputs[index], seconds = {}, 0.0
-        finally:
-            if waiting:
-                self._engine.abort_request(list(waiting))
+        begin = time.monotonic()
+        if batch != self._batch:
+            self._in_hand.drop()
+        self._batch = batch
+        self._in_hand.drop(drop)
+        if self._asleep and requests:  # vLLM would queue them, and wait for ever
+            raise ActorError(f"request {requests[0].request_id} came to an engine that sleeps: {sorted(self._asleep)}")
+        for request in requests:
+            self._in_hand.add(request, sampling, self._adapter)
+        if not self._in_hand:
+            return Progress([])
+        finished: list[Generation] = []
+        before = self._in_hand.sampled
+        while self._in_hand and batch > self._over:
+            finished += self._in_hand.step(self.version)
+            if time.monotonic() - begin >= (pace.least_s if finished else pace.most_s):
+                break
+        if batch <= self._over:
+            self._in_hand.drop()
+        return Progress(finished, self._in_hand.sampled - before, time.monotonic() - begin, self._in_hand.begun)
 
-    def _add(self, engine_id: str, request: GenerationRequest, sample: int, sampling: SamplingSettings) -> None:
-        """A request of vLLM for each sample: one for all of them would not say how much of each prompt was cached."""
-        from vllm import SamplingParams
-        from vllm.sampling_params import RequestOutputKind
-
-        if self._asleep:  # vLLM would queue it, and wait for ever
-            raise ActorError(f"request {request.request_id} came to an engine that sleeps: {sorted(self._asleep)}")
-        length, limit = len(request.prompt_ids), self._settings.max_model_len
-        if not 0 < length < limit:
-            raise DataError(
-                f"request {request.request_id}: its prompt has {length} tokens, the engine takes 1 to {limit - 1}",
-                hint="raise task.max_prompt_tokens, or leave out the long examples",
-            )
-        params = SamplingParams(
-            temperature=sampling.temperature,
-            max_tokens=sampling.max_tokens,
-            seed=None if request.seed is None else _spread(request.seed) + sample,
-            logprobs=0 if sampling.logprobs else None,  # 0: of the sampled token alone
-            flat_logprobs=True,
-            detokenize=False,  # one decode of the finished response is cheaper than one a token
-            output_kind=RequestOutputKind.FINAL_ONLY,
-        )
-        prompt = {"prompt_token_ids": request.prompt_ids.tolist()}
-        self._engine.add_request(engine_id, prompt, params, lora_request=self._adapter)
-
-    def _generation(self, request: GenerationRequest, outputs: dict[int, Any], seconds: float) -> Generation:
-        from agrl.models.tokens import decode_response
-
-        samples = []
-        for _, output in sorted(outputs.items()):
-            sample = output.outputs[0]
-            ids = list(sample.token_ids)
-            self._sampled += len(ids)
-            logprobs = np.asarray(sample.logprobs.logprobs if sample.logprobs else [], dtype=np.float32)
-            text = decode_response(self._tokenizer, ids)
-            samples.append(Sampled(np.asarray(ids, dtype=np.int32), logprobs, str(sample.finish_reason), text))
-        cached = sum(output.num_cached_tokens or 0 for output in outputs.values())
-        prompts = request.n * len(request.prompt_ids)
-        return Generation(request.request_id, samples, self.version, prompts, cached, seconds)
+    def end_batch(self, batch: int) -> None:
+        """Drop what is left of a batch, and answer. For another thread, while ``advance`` is at work."""
+        self._over = batch
 
     # ---- weights --------------------------------------------------------------------------------------------------
 
@@ -214,10 +181,10 @@ class RolloutEngine:
 
     def gauges(self) -> dict[str, float]:
         """Samples being decoded and waiting, the share of the KV cache in use, the version of the weights (not while
-        they are replaced), and tokens of finished samples a second since this was last called. For another thread."""
-        scheduler = self._engine.engine_core.engine_core.scheduler  # in this process, see EngineSettings.environment
+        they are replaced), and tokens sampled a second since this was last called. For another thread."""
+        scheduler = scheduler_of(self._engine)
         running, waiting = scheduler.get_request_counts()
-        (before, then), self._told = self._told, (self._sampled, time.monotonic())
+        (before, then), self._told = self._told, (self._in_hand.sampled, time.monotonic())
         found = {
             "running": running,
             "queue_length": waiting,
@@ -242,74 +209,3 @@ class RolloutEngine:
             "model": self._model_path,
             "adapters": self._engine.vllm_config.lora_config is not None,
         }
-
-
-def _check_version() -> None:
-    """Raises ConfigError naming the installed vLLM and the supported range."""
-    import vllm
-    from packaging.version import Version
-
-    low, high = SUPPORTED_VLLM
-    if not Version(low) <= Version(vllm.__version__) < Version(high):
-        raise ConfigError(
-            f"vLLM {vllm.__version__} is installed; this version of AGRL works with {low} up to (not including) {high}",
-            hint="install one of these, for example with `make setup`",
-        )
-
-
-def _build(path: str, model_path: str, settings: EngineSettings, on_cpu: bool) -> Any:
-    """``path``: where the files of ``model_path`` are."""
-    from vllm.engine.arg_utils import EngineArgs
-    from vllm.v1.engine.llm_engine import LLMEngine
-
-    device = (
-        {
-            "kv_cache_memory_bytes": int(settings.kv_cache_gib * 2**30),
-            "block_size": CPU_BLOCK,  # the shorter, the more of a short prompt is shared
-            "enforce_eager": True,
-            "enable_chunked_prefill": False,  # on a CPU, vLLM fails when it splits the prompt of a seeded request
-        }
-        if on_cpu
-        else {"gpu_memory_utilization": settings.gpu_memory_utilization, "enable_sleep_mode": settings.sleeps}
-    )
-    options = dict(
-        load_format="hf",  # left to itself, vLLM prefers Mistral's consolidated.safetensors to what the learner loads
-        dtype=settings.dtype,
-        max_model_len=settings.max_model_len,
-        max_num_seqs=settings.max_concurrent,
-        max_num_batched_tokens=max(BATCH_TOKENS, settings.max_model_len),
-        tensor_parallel_size=settings.tensor_parallel,
-        # in a placement group vLLM would ask Ray for places of its own
-        distributed_executor_backend="mp" if settings.tensor_parallel > 1 else None,
-        seed=settings.seed,
-        enable_prefix_caching=True,
-        logprobs_mode="processed_logprobs",  # of the distribution that was sampled from, at any temperature
-        disable_log_stats=True,
-        trust_remote_code=False,
-        **device,
-    )
-    try:
-        with without_patterns(path) as plain:
-            args = EngineArgs(model=plain, **options)
-            if settings.lora_rank and _takes_adapters(args):
-                args.enable_lora, args.max_loras = True, 1
-                args.max_lora_rank = next(rank for rank in ADAPTER_RANKS if rank >= settings.lora_rank)
-            return LLMEngine.from_engine_args(args)
-    except Exception as error:
-        raise ModelError(
-            f"vLLM cannot serve {model_path!r}: {error}",
-            hint="the actor's log says more; task.max_*_tokens, rollout.max_concurrent and kv_cache_gib set its memory",
-        ) from error
-
-
-def _takes_adapters(args: Any) -> bool:
-    """Whether vLLM serves low-rank updates of this model beside its weights."""
-    from vllm.model_executor.models.interfaces import supports_lora
-
-    config = args.create_model_config()
-    return supports_lora(config.registry.resolve_model_cls(config.architectures, config)[0])
-
-
-def _spread(seed: int) -> int:
-    """A 32-bit seed far from those of neighbouring requests: sample i of a request has this seed + i."""
-    return int(np.random.SeedSequence(seed).generate_state(1)[0])

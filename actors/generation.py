@@ -76,7 +76,7 @@ class Generation:
     """All samples of one request, and the version of the weights that sampled them.
 
     ``prompt_tokens``: the prompt's once for each sample; ``cached_tokens``: those of them that the engine had already
-    computed. ``seconds``: of the engine's steps since the generation before this one.
+    computed.
     """
 
     request_id: str
@@ -84,4 +84,29 @@ class Generation:
     version: int
     prompt_tokens: int = 0
     cached_tokens: int = 0
+
+    @property
+    def response_tokens(self) -> int:
+        return sum(len(sample.ids) for sample in self.samples)
+
+
+@dataclass(frozen=True)
+class Pace:
+    """How long an engine works until it answers: until something is finished, but ``least_s`` seconds unless it has
+    nothing left to do, and ``most_s`` at most."""
+
+    least_s: float = 0.05
+    most_s: float = 0.1
+
+
+@dataclass(frozen=True)
+class Progress:
+    """What an engine has done in one call. ``generations``: finished. ``tokens``: sampled, of unfinished requests too.
+
+    ``seconds``: that it was at work. ``begun``: tokens that an unfinished request has so far, on average.
+    """
+
+    generations: list[Generation]
+    tokens: int = 0
     seconds: float = 0.0
+    begun: float = 0.0

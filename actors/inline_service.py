@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from typing import Any
 
-from actors.service import Pending, Service, ServiceDied, Stream
+from actors.service import Pending, Service, ServiceDied
 from agrl.network import Host, this_host
 
 
@@ -20,8 +20,8 @@ class InlineService(Service):
     def call(self, method: str, *args: Any, **kwargs: Any) -> Pending:
         return InlinePending.of(lambda: self._method(method)(*map(_unwrap, args), **kwargs))
 
-    def stream(self, method: str, *args: Any, **kwargs: Any) -> Stream:
-        return InlineStream(self, lambda: self._method(method)(*map(_unwrap, args), **kwargs))
+    def aside(self, method: str, *args: Any) -> Pending:
+        return self.call(method, *args)
 
     def ready(self) -> Pending:
         return self._built
@@ -35,13 +35,9 @@ class InlineService(Service):
     def kill(self) -> None:
         self._dead = True
 
-    def check_alive(self) -> None:
-        """Raises ServiceDied after ``kill``."""
+    def _method(self, method: str) -> Callable[..., Any]:
         if self._dead:
             raise ServiceDied(f"{self.name} died: killed")
-
-    def _method(self, method: str) -> Callable[..., Any]:
-        self.check_alive()
         return getattr(self._built.result(), method)
 
 
@@ -63,27 +59,8 @@ class InlinePending(Pending):
             raise self._error
         return self._value
 
-
-class InlineStream(Stream):
-    """A generator that advances by one item each time it is read."""
-
-    def __init__(self, service: InlineService, start: Callable[[], Iterator[Any]]) -> None:
-        self._service, self._start = service, start
-        self._items: Iterator[Any] | None = None
-        self._failed = False
-
-    def __next__(self) -> Pending:
-        if self._failed:
-            raise StopIteration
-        try:
-            self._service.check_alive()
-            self._items = iter(self._start()) if self._items is None else self._items
-            return InlinePending(next(self._items))
-        except StopIteration:
-            raise
-        except Exception as error:
-            self._failed = True
-            return InlinePending(error=error)
+    def on_done(self, notice: Callable[[], Any]) -> None:
+        notice()
 
 
 def _unwrap(value: Any) -> Any:

@@ -1,4 +1,4 @@
-"""The one file that knows Ray: starting it, the actor that any plain class runs in, and what Ray's errors mean."""
+"""Ray: starting it, and the actor that any plain class runs in."""
 
 from __future__ import annotations
 
@@ -6,33 +6,31 @@ import contextlib
 import faulthandler
 import logging
 import os
-import re
 import sys
 import tempfile
 import threading
 import traceback
-from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
 os.environ.setdefault("RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO", "0")  # what later versions do; without it Ray warns
+os.environ.setdefault("RAY_IGNORE_UNHANDLED_ERRORS", "1")  # of calls to an actor that has died, which nobody reads
 os.environ.setdefault("RAY_DISABLE_FAILURE_SIGNAL_HANDLER", "1")  # it aborts on SIGTERM; the actors have faulthandler
 
 import ray
-from ray import cloudpickle, exceptions
+from ray import cloudpickle
 
-from actors.ray_hosts import check_reachable, host_of
+from actors.ray_hosts import check_reachable
 from actors.ray_metrics import ActorMetrics
-from actors.service import Pending, Service, ServiceDied, Stream
+from actors.ray_results import RayPending, Who, unwrap
+from actors.service import Pending, Service
 from agrl.errors import ActorError, ClusterError
 from agrl.machine import usable_cpus
 from agrl.network import Host, join_network, this_host
 
-LOG_TAIL_LINES = 12
 ASIDE = "aside"  # the thread that answers while the main one works
-TERMINAL_COLOUR = re.compile(r"\x1b\[\d*m")
 
 
 def start_ray(cluster: str | None, cpus: int, namespace: str) -> bool:
@@ -96,43 +94,6 @@ def stop_ray() -> None:
     ray.shutdown()
 
 
-def put(value: Any) -> Pending:
-    """Store ``value`` in Ray's object store."""
-    return RayPending(ray.put(value), _Who("the driver"))
-
-
-def wait(sources: Sequence[Pending | Stream], timeout: float | None) -> list[Pending | Stream]:
-    """See ``actors.runtime.wait_any``."""
-    by_ref = {source.ref: source for source in sources}
-    ready, _ = ray.wait(list(by_ref), num_returns=1, timeout=timeout, fetch_local=False)
-    if ready:  # take along everything else that is there already
-        ready, _ = ray.wait(list(by_ref), num_returns=len(by_ref), timeout=0, fetch_local=False)
-    return [by_ref[ref] for ref in ready]
-
-
-@dataclass
-class _Who:
-    """Whose result something is, for its errors."""
-
-    name: str
-    log_file: Path | None = None
-    actor_id: str = ""
-
-    def host(self) -> Host | None:
-        """Where it runs or ran, None while it has no place."""
-        found = host_of(self.actor_id) if self.actor_id else None
-        return found[0] if found else None
-
-    def __str__(self) -> str:
-        """With its host, on a cluster of several."""
-        return f"{self.name} on {host}" if len(ray.nodes()) > 1 and (host := self.host()) else self.name
-
-    def lost_host(self) -> Host | None:
-        """Its host, where that is gone as a whole."""
-        found = host_of(self.actor_id) if self.actor_id else None
-        return found[0] if found and not found[1] else None
-
-
 class RayService(Service):
     """A plain class in a Ray actor of its own."""
 
@@ -149,7 +110,7 @@ class RayService(Service):
         run: str = "",
     ) -> None:
         self.name, self.log_file = name, log_file
-        self._who = _Who(name, log_file)
+        self._who = Who(name, log_file)
         shell = type(cls.__name__, (_Shell,), {"__module__": __name__})  # the dashboard shows the wrapped class's name
         options = {"max_restarts": 0, "max_task_retries": 0, **place}  # the pools replace the dead themselves
         prepare = name, env, cpu_share, str(log_file) if log_file else None, run
@@ -158,11 +119,10 @@ class RayService(Service):
         self._built = self._actor.build.remote(cloudpickle.dumps((cls, args, kwargs)))
 
     def call(self, method: str, *args: Any, **kwargs: Any) -> Pending:
-        return RayPending(self._actor.call.remote(method, *map(_unwrap, args), **kwargs), self._who)
+        return RayPending(self._actor.call.remote(method, *map(unwrap, args), **kwargs), self._who)
 
-    def stream(self, method: str, *args: Any, **kwargs: Any) -> Stream:
-        remote = self._actor.stream.options(num_returns="streaming")
-        return RayStream(remote.remote(method, *map(_unwrap, args), **kwargs), self._who)
+    def aside(self, method: str, *args: Any) -> Pending:
+        return RayPending(self._actor.aside.remote(method, *map(unwrap, args)), self._who)
 
     def ready(self) -> Pending:
         return RayPending(self._built, self._who)
@@ -178,73 +138,6 @@ class RayService(Service):
 
     def kill(self) -> None:
         ray.kill(self._actor, no_restart=True)
-
-
-class RayPending(Pending):
-    """A Ray object."""
-
-    def __init__(self, ref: Any, who: _Who) -> None:
-        self.ref, self._who = ref, who
-
-    def result(self, timeout: float | None = None) -> Any:
-        with _own_errors(self._who):
-            return ray.get(self.ref, timeout=timeout)
-
-
-class RayStream(Stream):
-    """The objects of a Ray generator task."""
-
-    def __init__(self, generator: Any, who: _Who) -> None:
-        self.ref, self._who = generator, who
-
-    def __next__(self) -> Pending:
-        with _own_errors(self._who):
-            return RayPending(next(self.ref), self._who)
-
-
-def _unwrap(value: Any) -> Any:
-    return value.ref if isinstance(value, RayPending) else value
-
-
-@contextlib.contextmanager
-def _own_errors(who: _Who) -> Iterator[None]:
-    """Turn Ray's errors into what ``Pending.result`` promises."""
-    try:
-        yield
-    except exceptions.GetTimeoutError:
-        raise TimeoutError(f"no answer from {who} in time") from None
-    except (exceptions.RayActorError, exceptions.ObjectLostError) as error:
-        if getattr(error, "actor_id", None) not in (None, who.actor_id):
-            raise ActorError(
-                f"{who} was to work on the result of another actor, which is gone: {_reason(error)}",
-                hint="the logs of the run say which one died, and why",
-            ) from error
-        if host := who.lost_host():
-            hint = f"is {host.name} up, does its network work? Ray has heard nothing from it for a while"
-            raise ServiceDied(f"{who.name} died with its host {host}, which is gone", hint=hint) from error
-        raise ServiceDied(f"{who} died: {_reason(error)}", hint=_where_to_look(who.log_file)) from error
-    except exceptions.RayTaskError as error:
-        if not isinstance(error.cause, Exception):
-            raise
-        error.cause.add_note(f"raised in {who.name}:\n{TERMINAL_COLOUR.sub('', str(error))}")
-        raise error.cause from None
-
-
-def _reason(error: Exception) -> str:
-    """The sentence of Ray's many that says why an actor is dead."""
-    lines = [line.strip() for line in str(error).splitlines() if line.strip()]
-    told = [line for line in lines if "because" in line or "killed" in line]
-    reason = (told or lines or [type(error).__name__])[-1 if told else 0]
-    return reason.partition(" Some common causes")[0]
-
-
-def _where_to_look(log_file: Path | None) -> str:
-    if log_file is None:
-        return "the logs of its Ray worker say more"
-    if not log_file.is_file():
-        return f"its log is {log_file}"
-    tail = log_file.read_text(errors="replace").splitlines()[-LOG_TAIL_LINES:]
-    return "\n".join([f"its log {log_file} ends:", *tail])
 
 
 class _Shell:
@@ -291,16 +184,16 @@ class _Shell:
         stack = traceback.extract_stack(frame) if frame else []
         return [f"{frame.filename}:{frame.name}" for frame in reversed(stack)]
 
+    @ray.method(concurrency_group=ASIDE)
+    def aside(self, method: str, *args: Any) -> Any:
+        return getattr(self._target, method)(*args)
+
     def call(self, method: str, *args: Any, **kwargs: Any) -> Any:
         self._thread = threading.get_ident()
         if self._failure is not None:
             raise self._failure
         with self._metrics.busy():
             return getattr(self._target, method)(*args, **kwargs)
-
-    def stream(self, method: str, *args: Any, **kwargs: Any) -> Iterator[Any]:
-        with self._metrics.busy():
-            yield from self.call(method, *args, **kwargs)
 
 
 def _send_output_to(log_file: str) -> None:

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from actors.placement import Group, Room
-from actors.service import Pending, Service, Stream
+from actors.service import Pending, Service
 from agrl.errors import ConfigError
 from agrl.network import Host
 
@@ -126,7 +126,7 @@ class Runtime:
             from actors.inline_service import InlinePending
 
             return InlinePending(value)
-        from actors.ray_service import put
+        from actors.ray_results import put
 
         return put(value)
 
@@ -147,16 +147,16 @@ class Runtime:
             self._owns_ray = False
 
 
-def wait_any(sources: Sequence[Pending | Stream], timeout: float | None = None) -> list[Pending | Stream]:
-    """The sources that can be read now (``result`` or ``next``) without waiting; waits for the first one.
+def wait_any(sources: Sequence[Pending], timeout: float | None = None) -> list[Pending]:
+    """Those whose ``result`` need not wait; waits for the first one.
 
-    Empty after ``timeout`` seconds. A source whose service has died counts as readable, and raises when read.
+    Empty after ``timeout`` seconds. One whose service has died counts as ready, and raises when read.
     """
-    from actors.inline_service import InlinePending, InlineStream
+    from actors.inline_service import InlinePending
 
-    inline = [source for source in sources if isinstance(source, InlinePending | InlineStream)]
+    inline = [source for source in sources if isinstance(source, InlinePending)]
     if inline or not sources:
         return inline
-    from actors.ray_service import wait
+    from actors.ray_results import wait
 
     return wait(sources, timeout)

@@ -1,14 +1,13 @@
 """Services: plain classes that run as Ray actors, on this machine or a cluster, or in this very process.
 
-``Service.call`` gives a ``Pending`` (a result to come), ``Service.stream`` a ``Stream`` of them from a generator
-method. In mode ``inline`` the same interface runs the object in the driver's process, so that a debugger steps into it:
-calls run at once, generators advance when they are read, and nothing can time out.
+``Service.call`` gives a ``Pending``, a result to come. In mode ``inline`` the same interface runs the object in the
+driver's process, so that a debugger steps into it: calls run at once, and nothing can time out.
 """
 
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Iterator
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -30,16 +29,9 @@ class Pending(ABC):
         Raises TimeoutError, ServiceDied when the process is gone, and whatever the method raised, as itself.
         """
 
-
-class Stream(ABC):
-    """The results of a generator method, each a ``Pending``, in the order in which they are yielded."""
-
-    def __iter__(self) -> Iterator[Pending]:
-        return self
-
     @abstractmethod
-    def __next__(self) -> Pending:
-        """The next result; waits until there is one. Raises ServiceDied when the process is gone."""
+    def on_done(self, notice: Callable[[], Any]) -> None:
+        """Call ``notice``, perhaps from another thread, once ``result`` need not wait; at once when that is so."""
 
 
 class Service(ABC):
@@ -53,8 +45,8 @@ class Service(ABC):
         """Start ``method``; calls to one service run one after another, in order."""
 
     @abstractmethod
-    def stream(self, method: str, *args: Any, **kwargs: Any) -> Stream:
-        """Start the generator method ``method``."""
+    def aside(self, method: str, *args: Any) -> Pending:
+        """Start ``method`` in another thread, beside a call that takes long."""
 
     @abstractmethod
     def ready(self) -> Pending:

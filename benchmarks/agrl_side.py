@@ -35,7 +35,9 @@ def main() -> None:
     from agrl.driver.step import training_step
 
     config = load_config(job["overrides"])
-    services = start_services(config, RunFolder(Path(job["folder"]) / "agrl"), load_data(config, hinted=False).pool)
+    services = start_services(
+        config, RunFolder(Path(job["folder"]) / "agrl"), load_data(config, hinted=False).pool, hinted=False
+    )
     services.ready()
     answers.write(json.dumps({"ready": True}) + "\n")
     step = 0

@@ -2,15 +2,15 @@
 
 from __future__ import annotations
 
-import hashlib
 import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
+import numpy as np
+
 from agrl.config.schema import GuidanceConfig, ReplayConfig
-from agrl.data.schema import to_row
-from agrl.errors import DataError
+from agrl.data.pool import Pool, check_same
 from agrl.relevance.records import Example, Provenance, Rollout, ScoredGroup
 from replay.buffer import TrajectoryBuffer
 from replay.decisions import Decision, correct_of_valid, count_decisions, decide_batch, has_signal
@@ -34,10 +34,13 @@ class GuideOutcome:
 
 @dataclass
 class StepSoFar:
-    """What the rounds of one step have brought. ``outcomes``: (correct, valid, has signal) of every group."""
+    """What the rounds of one step have brought.
+
+    ``drawn``: id -> number in the pool. ``outcomes``: (correct, valid, has signal) of every group.
+    """
 
     step: int = -1
-    drawn: list[str] = field(default_factory=list)
+    drawn: dict[str, int] = field(default_factory=dict)
     decisions: list[Decision] = field(default_factory=list)
     outcomes: list[tuple[int, int, bool]] = field(default_factory=list)
     sound: list[Rollout] = field(default_factory=list)
@@ -54,17 +57,16 @@ class ReplayCore:
 
     def __init__(
         self,
-        examples: Sequence[Example],
+        pool: Pool,
         replay_cfg: ReplayConfig,
         guidance_cfg: GuidanceConfig,
         rollouts_per_prompt: int,
         seed: int,
         decomposed: bool = False,
     ) -> None:
-        self._examples = {example.id: example for example in examples}
-        self._pool = pool_digest(examples)
-        self._sampler = PromptSampler([example.id for example in examples], replay_cfg, rollouts_per_prompt, seed)
-        self._table = PromptTable(replay_cfg.ema)
+        self._pool = pool
+        self._sampler = PromptSampler(len(pool), replay_cfg, rollouts_per_prompt, seed)
+        self._table = PromptTable(len(pool), replay_cfg.ema, rollouts_per_prompt)
         self._buffer = TrajectoryBuffer()
         self._guidance = guidance_cfg
         self._decomposed = decomposed
@@ -72,8 +74,8 @@ class ReplayCore:
         self._now = StepSoFar()
 
     def restart(self, *settings: Any) -> None:
-        """Forget everything but the prompts and begin anew; ``settings``: the constructor's, after the examples."""
-        self.__init__(list(self._examples.values()), *settings)
+        """Forget everything but the prompts and begin anew; ``settings``: the constructor's, after the pool."""
+        self.__init__(self._pool, *settings)
 
     def sample(self, n: int, step: int) -> list[Example]:
         """``n`` different prompts for ``step``, none of which it has had before.
@@ -81,9 +83,15 @@ class ReplayCore:
         Raises ConfigError when the pool is smaller than that.
         """
         now = self._at(step)
-        drawn = self._sampler.sample(n, self._table, step, now.drawn)
-        now.drawn += drawn
-        return [self._examples[example_id] for example_id in drawn]
+        numbers = self._sampler.sample(n, self._table, step, now.drawn.values())
+        examples = self._pool.take(numbers)
+        now.drawn |= {example.id: number for example, number in zip(examples, numbers, strict=True)}
+        return examples
+
+    def leave_out(self, ids: Sequence[str], step: int) -> None:
+        """Never draw these prompts of ``step`` again: they are too long. Others may take their place in the step."""
+        drawn = self._at(step).drawn
+        self._sampler.leave_out([drawn.pop(example_id) for example_id in ids])
 
     def observe(self, groups: Sequence[ScoredGroup], step: int) -> list[Decision]:
         """Enter the outcomes of a round of a step, then decide; one decision a group, in order."""
@@ -91,15 +99,15 @@ class ReplayCore:
         for group in groups:
             correct, valid = correct_of_valid(group)
             if valid:  # a group whose scoring failed says nothing about the prompt
-                version = max(rollout.version for rollout in group.rollouts)
-                self._table.update(group.example.id, correct, valid, version, step)
+                self._table.update(now.drawn[group.example.id], correct, valid)
             for rollout, score in zip(group.rollouts, group.scores, strict=True):
                 if score.sound and rollout.provenance is Provenance.ON_POLICY:
                     now.sound.append(rollout)
         now.rollouts += sum(len(group.rollouts) for group in groups)
         granted = sum(decision.count for decision in now.decisions)
+        stats = [self._table[now.drawn[group.example.id]] for group in groups]
         decisions = decide_batch(
-            groups, self._table, self._guidance, step, now.rollouts, self._decomposed, granted_before=granted
+            groups, stats, self._guidance, step, now.rollouts, self._decomposed, granted_before=granted
         )
         now.decisions += decisions
         now.outcomes += [(*correct_of_valid(group), has_signal(group, self._decomposed)) for group in groups]
@@ -120,7 +128,7 @@ class ReplayCore:
             self._buffer.add(rollout)
         self._now.sound.clear()
         for example_id, outcome in outcomes.items():
-            self._table.guided(example_id, outcome.solved, outcome.level)
+            self._table.guided(self._now.drawn[example_id], outcome.solved, outcome.level)
         self._last.update(_guide_metrics(outcomes, self._now.rollouts))
 
     def recall(self, wanted: Mapping[str, int]) -> dict[str, list[Rollout]]:
@@ -129,45 +137,34 @@ class ReplayCore:
 
     def metrics(self) -> dict[str, float]:
         """Metrics of the step last observed and of the memory as a whole; docs/replay.md explains each."""
-        stats = [s for _, s in self._table.items() if s.attempts]
         return {
             **self._last,
-            "replay/tried": len(stats) / len(self._examples),
-            "replay/accuracy_mean": sum(s.accuracy for s in stats) / len(stats) if stats else 0.0,
-            "replay/guided_prompts": float(sum(s.guided > 0 for s in stats)),
+            "replay/tried": self._table.tried / len(self._pool),
+            "replay/accuracy_mean": self._table.accuracy_mean,
+            "replay/guided_prompts": float(self._table.guided_prompts),
             "replay/stored": float(len(self._buffer)),
             "replay/epochs": float(self._sampler.epochs),
+            "replay/too_long": float(self._sampler.left_out),
         }
 
-    def state_dict(self) -> dict:
-        """Statistics, random state, position in the data, stored trajectories: plain types, exact through JSON."""
-        return {
-            "table": self._table.state_dict(),
-            "sampler": self._sampler.state_dict(),
-            "buffer": self._buffer.state_dict(),
-            "pool": self._pool,
-        }
+    def save(self, file: str) -> None:
+        """Write statistics, random state, position in the data and stored trajectories to an .npz file."""
+        sampler = self._sampler.state_dict()
+        left_out = sampler.pop("left_out")
+        about = {"pool": self._pool.digests, "sampler": sampler, "buffer": self._buffer.state_dict()}
+        np.savez(file, about=np.array(json.dumps(about)), left_out=left_out, **self._table.state_dict())
 
-    def load_state_dict(self, state: dict) -> None:
-        """Go on exactly where ``state`` was taken. Raises DataError when it belongs to another pool."""
-        if state["pool"] != self._pool:
-            raise DataError(
-                "the RL pool is not the one that this run was started with: data.train, its file, or the prompts that "
-                "fit in task.max_prompt_tokens have changed",
-                hint="resume with what the run was started with, or start a new run from the exported model",
+    def load(self, file: str) -> None:
+        """Go on exactly where ``save`` wrote the file. Raises DataError, naming a file, when it is of another pool."""
+        with np.load(file, allow_pickle=False) as state:
+            about = json.loads(str(state["about"]))
+            check_same(about["pool"], self._pool.digests)
+            self._sampler.load_state_dict(about["sampler"] | {"left_out": state["left_out"]})
+            self._table.load_state_dict(
+                {name: state[name] for name in state.files if name not in ("about", "left_out")}
             )
-        self._sampler.load_state_dict(state["sampler"])
-        self._table.load_state_dict(state["table"])
-        self._buffer.load_state_dict(state["buffer"])
+        self._buffer.load_state_dict(about["buffer"])
         self._now = StepSoFar()
-
-
-def pool_digest(examples: Sequence[Example]) -> str:
-    """Of everything that the examples say, in their order: another file may number its rows in the same way."""
-    digest = hashlib.blake2b(digest_size=16)
-    for example in examples:
-        digest.update(json.dumps(to_row(example), sort_keys=True).encode())
-    return digest.hexdigest()
 
 
 def _group_health(outcomes: Sequence[tuple[int, int, bool]]) -> dict[str, float]:

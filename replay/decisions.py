@@ -11,7 +11,7 @@ import numpy as np
 
 from agrl.config.schema import GuidanceConfig
 from agrl.relevance.records import ScoredGroup
-from replay.statistics import PromptStats, PromptTable
+from replay.statistics import PromptStats
 
 REASONS = {"keep": ("signal",), "guide": ("low_accuracy",), "drop": ("no_valid_scores", "zero_variance")}
 """Kind of decision -> the reasons that it can have."""
@@ -38,25 +38,24 @@ class Decision:
 
 def decide_batch(
     groups: Sequence[ScoredGroup],
-    table: PromptTable,
+    stats: Sequence[PromptStats],
     cfg: GuidanceConfig,
     step: int,
     rollouts_total: int,
     decomposed: bool = False,
     granted_before: int = 0,
 ) -> list[Decision]:
-    """One decision a group, in order. ``table`` already holds the outcomes of these groups.
+    """One decision a group, in order. ``stats``: the prompts' records, the outcomes of these groups in them.
 
     At most ``cfg.max_share`` of the ``rollouts_total`` rollouts that the step has so far are given to guidance
     (``granted_before`` of them in its earlier rounds), to the prompts with the lowest moving accuracy first, among
     equals to those that have been failing longest, then in the order of the batch.
     ``decomposed``: advantages come from every reward component by itself (GDPO), not from the totals.
     """
-    wishes = [_wish(group, table[group.example.id], cfg, step) for group in groups]
+    wishes = [_wish(group, record, cfg, step) for group, record in zip(groups, stats, strict=True)]
 
     def urgency(i: int) -> tuple[float, int, int]:
-        stats = table[groups[i].example.id]
-        return stats.accuracy, -stats.failing(cfg.tau), i
+        return stats[i].accuracy, -stats[i].failing(cfg.tau), i
 
     budget = math.floor(cfg.max_share * rollouts_total + TOLERANCE) - granted_before
     granted = [0] * len(groups)

@@ -82,6 +82,12 @@ class Transport(str, Enum):
     ipc = "ipc"  # within a GPU that a learner rank and an engine share
 
 
+class Dealing(str, Enum):
+    auto = "auto"  # free where there are several engines
+    free = "free"  # requests go to the engine that is free
+    fixed = "fixed"  # request i to engine i modulo their number, as in every other run
+
+
 class RayMode(str, Enum):
     local = "local"  # start Ray on this machine
     cluster = "cluster"  # join the cluster at ray.address
@@ -138,8 +144,9 @@ class RolloutConfig:
     tensor_parallel: int = 1  # GPUs that share one engine's model
     gpus_per_actor: float = 0.0  # GPUs that Ray reserves for each engine
     threads: int = 0  # CPU threads an engine may use, 0 for all
+    dealing: Dealing = Dealing.auto  # of requests; free: to who is free (auto: with several engines); fixed: by number
     restarts: int = 3  # an actor that dies more often than this ends the run
-    timeout_s: float = 1800.0  # seconds without any result after which the engines count as hung
+    timeout_s: float = 1800.0  # seconds without an answer after which an engine counts as hung
 
 
 @dataclass

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -12,7 +12,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 from rich.text import Text
 
-from agrl.data.rows import INDEX_NAME, Problem, json_rows, parquet_rows, parquet_table
+from agrl.data.rows import INDEX_NAME, Problem, index_columns, json_rows, parquet_rows, parquet_table
 from agrl.data.schema import REQUIRED, SCHEMA, from_row, row_problems, to_row, unknown_fields
 from agrl.errors import DataError
 from agrl.relevance.records import Example
@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from agrl.relevance.rulebook import RuleBook
 
 SUFFIXES = (".parquet", ".jsonl")
-_HINT = "`agrl data validate FILE` lists everything that is wrong; docs/data.md describes the schema"
+HINT = "`agrl data validate FILE` lists everything that is wrong; docs/data.md describes the schema"
 
 
 @dataclass
@@ -46,10 +46,26 @@ def read_examples(path: str | Path) -> list[Example]:
     """
     found = check_file(path)
     for problem in found.problems:
-        raise DataError(f"{path}: {problem}", hint=_HINT)
-    for note in found.notes:
-        error_console().print(Text(f"{path}: {note}"), soft_wrap=True)
+        raise DataError(f"{path}: {problem}", hint=HINT)
+    say_notes(path, found.index)
     return found.examples
+
+
+def say_notes(path: str | Path, index: Iterable[str]) -> None:
+    """Tell the person, on standard error, which columns of a file are passed over."""
+    for note in Checked(index=set(index)).notes:
+        error_console().print(Text(f"{path}: {note}"), soft_wrap=True)
+
+
+def checked_rows(path: Path, rows: Iterable[tuple[int, Any]]) -> Iterator[Example]:
+    """The examples of a file's (number, row), one after another. Raises DataError at the first that is not one.
+
+    Whether an id stands twice is not looked at.
+    """
+    for number, row in rows:
+        for problem in _problems(number, row):
+            raise DataError(f"{path}: {problem}", hint=HINT)
+        yield from_row(row)
 
 
 def write_examples(path: str | Path, examples: Iterable[Example]) -> Path:
@@ -57,7 +73,7 @@ def write_examples(path: str | Path, examples: Iterable[Example]) -> Path:
 
     Raises DataError, before anything is written, for another suffix or what could not be read back.
     """
-    path = _known(Path(path))
+    path = known_suffix(Path(path))
     rows = [to_row(example) for example in examples]
     for row in rows:
         for name, message in row_problems(row):
@@ -83,7 +99,7 @@ def check_file(path: str | Path, book: RuleBook | None = None) -> Checked:
     """``validate_file`` and ``read_examples`` in one: what is in order, what is wrong, what is passed over."""
     found, first_row = Checked(), {}
     for number, row in _rows(Path(path), found.index):
-        if problems := [row] if isinstance(row, Problem) else [Problem(number, *told) for told in row_problems(row)]:
+        if problems := _problems(number, row):
             found.problems += problems
             continue
         example = from_row(row)
@@ -97,6 +113,10 @@ def check_file(path: str | Path, book: RuleBook | None = None) -> Checked:
     if not found.examples and not found.problems:
         found.problems.append(Problem(0, "", "the file has no examples"))
     return found
+
+
+def _problems(number: int, row: Any) -> list[Problem]:
+    return [row] if isinstance(row, Problem) else [Problem(number, *told) for told in row_problems(row)]
 
 
 def _rule_problems(book: RuleBook, example: Example) -> Iterator[tuple[str, str]]:
@@ -128,14 +148,19 @@ def _rule_problems(book: RuleBook, example: Example) -> Iterator[tuple[str, str]
 
 def _rows(path: Path, index: set[str]) -> Iterator[tuple[int, Any]]:
     """Yields (row from 1, the row or a Problem), columns as row 0; puts the names of index columns into ``index``."""
-    if not _known(path).exists():
+    if not known_suffix(path).exists():
         raise DataError(f"{path} does not exist", hint="`agrl data make --out FOLDER` builds the bundled catalogue")
     if path.suffix == ".parquet":
         table, found = parquet_table(path, SCHEMA.names)
         index.update(found)
         # a line a column says it; a line a row would not say more
-        yield from list(_column_problems(table)) or parquet_rows(table)
+        yield from list(_column_problems(table.column_names)) or parquet_rows(table)
         return
+    yield from json_lines(path, index)
+
+
+def json_lines(path: Path, index: set[str]) -> Iterator[tuple[int, Any]]:
+    """Yields (line from 1, the row or a Problem); the names of fields that are an index are put into ``index``."""
     for number, row in json_rows(path):
         if isinstance(row, dict):
             found = [key for key in row if INDEX_NAME.fullmatch(key) and key not in SCHEMA.names]
@@ -144,15 +169,25 @@ def _rows(path: Path, index: set[str]) -> Iterator[tuple[int, Any]]:
         yield number, row
 
 
-def _column_problems(table: pa.Table) -> Iterator[tuple[int, Problem]]:
+def known_columns(path: Path, schema: pa.Schema) -> tuple[list[str], list[str]]:
+    """(columns of examples, columns of an index) in a Parquet file. Raises DataError for one too many or too few."""
+    index = index_columns(schema, SCHEMA.names)
+    columns = [name for name in schema.names if name not in index]
+    for _, problem in _column_problems(columns):
+        raise DataError(f"{path}: {problem}", hint=HINT)
+    return columns, index
+
+
+def _column_problems(columns: Sequence[str]) -> Iterator[tuple[int, Problem]]:
     for name in REQUIRED:
-        if name not in table.column_names:
+        if name not in columns:
             yield 0, Problem(0, name, "the column is missing")
-    for told in unknown_fields(table.column_names, SCHEMA.names, "", "unknown column; the columns are"):
+    for told in unknown_fields(columns, SCHEMA.names, "", "unknown column; the columns are"):
         yield 0, Problem(0, *told)
 
 
-def _known(path: Path) -> Path:
+def known_suffix(path: Path) -> Path:
+    """The path. Raises DataError for a kind of file that holds no examples."""
     if path.suffix not in SUFFIXES:
         raise DataError(f"{path}: unknown kind of file", hint=f"examples files end in {' or '.join(SUFFIXES)}")
     return path

@@ -3,12 +3,19 @@
 from __future__ import annotations
 
 import unicodedata
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from agrl.data.pool import Pool
 from agrl.relevance.records import Example
 
 SHOWN = 3  # queries that a line names
+AT_A_TIME = 4096  # examples of a pool
+ODD = r"[\x00-\x1f\x7f]|  |^ | $"  # where ASCII text in lower case is not normalised
 
 
 @dataclass(frozen=True)
@@ -51,6 +58,27 @@ def shared_queries(trained: Mapping[str, Iterable[Example]], held_out: Mapping[s
                 pairs = sum(title in known[text] for _, text, title in shared)
                 leaks.append(Leak(source, name, queries, len(shared), pairs, len(rows)))
     return leaks
+
+
+def leaks_of_pool(name: str, pool: Pool, held_out: Mapping[str, Sequence[Example]]) -> list[Leak]:
+    """``shared_queries`` of a pool that may be large: only examples with a query of the held-out sets are made."""
+    queries = {normalised(example.query) for examples in held_out.values() for example in examples}
+    return shared_queries({name: _with_query(pool, queries)}, held_out)
+
+
+def _with_query(pool: Pool, queries: set[str]) -> Iterator[Example]:
+    """The examples whose query, normalised, is one of ``queries``."""
+    wanted, before = pa.array(sorted(queries), pa.string()), 0
+    for texts in pool.column("query"):
+        unlike = pc.or_(pc.invert(pc.string_is_ascii(texts)), pc.match_substring_regex(texts, ODD))
+        found = pc.and_not(pc.is_in(pc.ascii_lower(texts), wanted), unlike).to_numpy(zero_copy_only=False)
+        others = np.flatnonzero(unlike.to_numpy(zero_copy_only=False))
+        texts_of_others = texts.take(pa.array(others)).to_pylist()
+        found[[i for i, text in zip(others, texts_of_others, strict=True) if normalised(text) in queries]] = True
+        rows = before + np.flatnonzero(found)
+        for begin in range(0, len(rows), AT_A_TIME):
+            yield from pool.take(rows[begin : begin + AT_A_TIME])
+        before += len(texts)
 
 
 def _titles_by_query(examples: Iterable[Example]) -> dict[str, set[str]]:

@@ -81,20 +81,39 @@ def twice(names: Iterable[Any]) -> list[Any]:
     return [name for name, count in Counter(names).items() if count > 1]
 
 
+def parquet_file(path: Path) -> pq.ParquetFile:
+    """A file that is opened, mapped into memory. Raises DataError when it is no Parquet file, or when a column or a
+    field of a struct stands in it twice."""
+    try:
+        file = pq.ParquetFile(path, memory_map=True)
+    except (pa.ArrowException, OSError) as error:
+        hint = "was it cut off? a Parquet file ends in its table of contents" if path.is_file() else ""
+        raise DataError(f"{path} is not a readable Parquet file: {error}", hint=hint) from error
+    if found := list(_fields_twice(file.schema_arrow)):
+        raise DataError(f"{path}: the column {found[0]} stands twice", hint="leave one of them out")
+    return file
+
+
+def index_columns(schema: pa.Schema, known: Sequence[str]) -> list[str]:
+    """The columns in which the index of a pandas table stands; never one of ``known``."""
+    named = _pandas_index(schema)
+    return [name for name in schema.names if name not in known and (name in named or INDEX_NAME.fullmatch(name))]
+
+
 def parquet_table(path: Path, known: Sequence[str]) -> tuple[pa.Table, list[str]]:
-    """The table of a file without the index that pandas stored with it, and the columns that the index stood in.
+    """The table of a file, or of a folder of them, without the index that pandas stored with it, and the columns that
+    the index stood in.
 
     ``known`` columns stay, whether an index or not. Raises DataError when it is no Parquet file, or when a column or a
     field of a struct stands in it twice.
     """
+    if path.is_file():
+        parquet_file(path)
     try:
-        if path.is_file() and (found := list(_fields_twice(pq.read_schema(path)))):
-            raise DataError(f"{path}: the column {found[0]} stands twice", hint="leave one of them out")
         table = pq.read_table(path)
     except (pa.ArrowException, OSError) as error:
         raise DataError(f"{path} is not a readable Parquet file: {error}") from error
-    named = _pandas_index(table.schema)
-    index = [name for name in table.column_names if name not in known and (name in named or INDEX_NAME.fullmatch(name))]
+    index = index_columns(table.schema, known)
     return table.drop_columns(index), index
 
 
@@ -116,9 +135,9 @@ def _pandas_index(schema: pa.Schema) -> list[str]:
     return [column for column in columns if isinstance(column, str)]
 
 
-def parquet_rows(table: pa.Table) -> Iterator[tuple[int, dict[str, Any] | Problem]]:
-    """Yields (row from 1, the row or the Problem that keeps it from being read)."""
-    number = 0
+def parquet_rows(table: pa.Table, before: int = 0) -> Iterator[tuple[int, dict[str, Any] | Problem]]:
+    """Yields (row from 1, ``before`` others, the row or the Problem that keeps it from being read)."""
+    number = before
     for batch in table.to_batches(max_chunksize=1024):
         try:
             rows = batch.to_pylist()

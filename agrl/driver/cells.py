@@ -7,7 +7,7 @@ import time
 from pathlib import Path
 
 from agrl.config.schema import Config
-from agrl.data.files import read_examples
+from agrl.data.pool import open_pool
 from agrl.driver.baselines import baseline
 from agrl.driver.dpo import prefer
 from agrl.driver.grid import METHODS, Cell, Kind
@@ -54,7 +54,7 @@ def run_baseline(sets: Sets, cell: Cell, config: Config, out: Path) -> float:
     """A run without a language model, which needs no services. Returns its seconds."""
     folder, began = RunFolder(cell.folder(out)), time.perf_counter()
     folder.clear()
-    book, training = load_rulebook(config.task.rulebook), read_examples(config.data.train)
+    book, training = load_rulebook(config.task.rulebook), list(open_pool(config.data.train))
     for name, metrics in baseline(cell.method, book, training, sets, config.trainer.seed).items():
         folder.save_evaluation("after", name, metrics | {"label": "after", "set": name})
     seconds = time.perf_counter() - began

@@ -6,7 +6,9 @@ the kind of training adds; with the same data a resumed run does what an undistu
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 from agrl.algorithms.schedule import learning_rate
@@ -22,10 +24,21 @@ def is_due(trainer: TrainerConfig, done: int, steps: int) -> bool:
     return done == steps or bool(trainer.checkpoint_every and done % trainer.checkpoint_every == 0)
 
 
-def save_checkpoint(folder: RunFolder, learner: LearnerGroup, done: int, steps: int, keep: int, **more: Any) -> None:
-    """Write the learner's state after ``done`` steps, and ``more``, which JSON can hold."""
+def save_checkpoint(
+    folder: RunFolder,
+    learner: LearnerGroup,
+    done: int,
+    steps: int,
+    keep: int,
+    also: Callable[[Path], None] | None = None,
+    **more: Any,
+) -> None:
+    """Write the learner's state after ``done`` steps, what ``also`` writes into the folder that it is given, and
+    ``more``, which JSON can hold."""
     partial = folder.begin_checkpoint(done)
     learner.save(partial)
+    if also:
+        also(partial)
     folder.commit_checkpoint(partial, {"step": done, "steps": steps, "version": learner.version, **more}, keep)
 
 

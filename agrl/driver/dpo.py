@@ -111,10 +111,13 @@ def sample_pairs(run: Run) -> list[PreferencePair]:
 
 
 def chosen_prompts(run: Run) -> list[Example]:
-    """``dpo.prompts`` of the pool at random, all of it when it is smaller."""
-    pool = run.s.pool
-    generator = np.random.default_rng(run.s.config.trainer.seed)
-    return [pool[i] for i in generator.permutation(len(pool))[: run.s.config.dpo.prompts]]
+    """``dpo.prompts`` of the pool at random, all of it when it is smaller; those that are too long are left out."""
+    pool, wanted, found = run.s.pool, run.s.config.dpo.prompts, []
+    order = np.random.default_rng(run.s.config.trainer.seed).permutation(len(pool))
+    while len(found) < wanted and len(order):
+        some, order = np.split(order, [min(wanted - len(found), len(order))])
+        found += [example for example in pool.take(some) if run.s.encoder.fits(example, run.s.hinted)]
+    return found
 
 
 def pairs_of(group: ScoredGroup, min_margin: float, limit: int) -> list[PreferencePair]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -14,9 +15,11 @@ from agrl.driver.run_folder import Checkpoint, RunFolder
 from agrl.driver.running import Run, running
 from agrl.driver.stall import StallWatch
 from agrl.driver.step import StepResult, training_step
-from agrl.errors import NothingLearnedError
+from agrl.errors import ConfigError, NothingLearnedError
 from agrl.report.progress import numbers, progress
 from agrl.report.recorder import Recorder, sample_row
+
+REPLAY = "replay.npz"  # the replay actor's part of a checkpoint, which it writes and reads itself
 
 
 def train(config: Config, console, resume: bool = False, prepared: bool = False) -> RunFolder:
@@ -68,17 +71,30 @@ def _steps(run: Run, recorder: Recorder, watch: StallWatch, first: int) -> None:
 
 
 def _checkpoint(run: Run, watch: StallWatch, done: int) -> None:
-    replay = run.s.replay.call("state_dict").result()
-    run.checkpoint(done, run.s.config.trainer.steps, replay=replay, watch=watch.state_dict())
+    def also(folder: Path) -> None:
+        run.s.replay.call("save", str((folder / REPLAY).absolute())).result()
+
+    run.checkpoint(done, run.s.config.trainer.steps, also, watch=watch.state_dict())
 
 
 def _restore(run: Run, watch: StallWatch, checkpoint: Checkpoint) -> int:
     """Bring every service to where the checkpoint was taken; returns the next step."""
     first = run.restore(checkpoint)
     watch.load_state_dict(checkpoint.state["watch"])
-    run.s.replay.call("load_state_dict", checkpoint.state["replay"]).result()
+    run.s.replay.call("load", str(_replay_state(checkpoint).absolute())).result()
     broadcast_weights(run.s.learner, run.s.rollouts)
     return first
+
+
+def _replay_state(checkpoint: Checkpoint) -> Path:
+    """The replay actor's part of a checkpoint. Raises ConfigError where an earlier version wrote another."""
+    file = checkpoint.folder / REPLAY
+    if not file.exists():
+        raise ConfigError(
+            f"{checkpoint.folder} has no {REPLAY}: an earlier version of AGRL wrote it",
+            hint="resume with that version, or start a new run from the exported model",
+        )
+    return file
 
 
 def _record(run: Run, recorder: Recorder, step: int, result: StepResult) -> None:

@@ -18,12 +18,12 @@ def check_pool(config: Config, pool_size: int) -> None:
     """Raise ConfigError when a step may need more different prompts than there are."""
     if pool_size < most_prompts(config):
         raise ConfigError(
-            f"data.train has {pool_size} usable prompts, fewer than the {most_prompts(config)} that a step may try",
+            f"data.train has {pool_size} prompts, fewer than the {most_prompts(config)} that a step may try",
             hint="lower trainer.prompts_per_step or trainer.generation_budget, or give a larger pool",
         )
 
 
-def describe(config: Config, pool_size: int, too_long: int) -> list[str]:
+def describe(config: Config, pool_size: int) -> list[str]:
     """Lines for the person who starts a run."""
     t, learner, g = config.trainer, config.learner, config.guidance
     rollouts = t.prompts_per_step * t.rollouts_per_prompt
@@ -39,8 +39,7 @@ def describe(config: Config, pool_size: int, too_long: int) -> list[str]:
         f"Loss    {learner.advantage.value} advantages, {learner.ratio.value} ratios within "
         f"[1 - {learner.clip_low:g}, 1 + {learner.clip_high:g}], {learner.aggregation.value} aggregation"
         + (f", {learner.kl_coef:g} KL in the {learner.kl_in.value}" if learner.kl_coef else ""),
-        f"Pool    {pool_size:,} prompts, {config.replay.sampling.value} sampling; {seen:,} draws in all"
-        + (f"; {too_long:,} prompts longer than task.max_prompt_tokens left out" if too_long else ""),
+        f"Pool    {pool_size:,} prompts, {config.replay.sampling.value} sampling; {seen:,} draws in all",
     ]
     if g.enabled:
         lines.append(

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import secrets
 import shutil
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 from actors.host_probe import look
 from actors.runtime import Runtime
 from agrl.config.schema import Config
+from agrl.data.pool import files_in
 from agrl.driver.run_folder import PACKAGES
 from agrl.errors import ClusterError
 
@@ -37,15 +38,17 @@ def check_hosts(config: Config, runtime: Runtime, run: Path) -> None:
     shared.mkdir()
     try:
         (shared / "token").write_text(token)
-        paths = [str(path.absolute()) for path in _paths(config) if path.exists()]
+        keys = {str(path.absolute()): key for path, key in _paths(config).items() if path.exists()}
         about = str(shared), "token"
-        rest = paths, PACKAGES, CODE
+        rest = list(keys), PACKAGES, CODE
         own = look(*about, "driver", *rest)
         answers = runtime.ask_hosts(look, *about, secrets.token_hex(8), *rest, seconds=LIMIT_S)
     finally:
         shutil.rmtree(shared, ignore_errors=True)
     problems = [
-        (host, *problem) for host, answer in answers.items() for problem in _problems(config, run, own, token, answer)
+        (host, *problem)
+        for host, answer in answers.items()
+        for problem in _problems(config, run, own, token, keys, answer)
     ]
     if problems:
         hosts = len({host for host, *_ in problems})
@@ -55,13 +58,19 @@ def check_hosts(config: Config, runtime: Runtime, run: Path) -> None:
         raise ClusterError(f"{number} cannot take part in this run\n" + "\n".join(lines), hint="\n".join(hints))
 
 
-def _paths(config: Config) -> Sequence[Path]:
-    """What the actors read themselves; the driver reads the data."""
-    return [Path(config.model.path)]
+def _paths(config: Config) -> dict[Path, str]:
+    """What the actors read themselves, each with the key that names it; the driver alone reads the other data."""
+    pool = files_in(config.data.train) if config.data.train else []
+    return {Path(config.model.path): "model.path"} | dict.fromkeys(pool, "data.train")
 
 
-def _problems(config: Config, run: Path, own: Mapping[str, Any], token: str, found: Any) -> list[tuple[str, str]]:
-    """What is wrong with a host, and what to do about it. ``found``: its answer, or the error in its place."""
+def _problems(
+    config: Config, run: Path, own: Mapping[str, Any], token: str, keys: Mapping[str, str], found: Any
+) -> list[tuple[str, str]]:
+    """What is wrong with a host, and what to do about it.
+
+    ``keys``: path -> the key that names it. ``found``: the host's answer, or the error in its place.
+    """
     if isinstance(found, TimeoutError):
         return [(f"{found}", "is it overloaded, or does its runtime environment take long to make? see its Ray logs")]
     if isinstance(found, Exception):
@@ -74,9 +83,9 @@ def _problems(config: Config, run: Path, own: Mapping[str, Any], token: str, fou
         problems.append((f"it cannot write to the run folder {run.absolute()}: {found['refused']}", SHARED_HINT))
     for path, files in own["paths"].items():
         if found["paths"][path] is None:
-            problems.append((f"it does not see {path} (model.path)", SHARED_HINT))
+            problems.append((f"it does not see {path} ({keys[path]})", SHARED_HINT))
         elif found["paths"][path] != files:
-            problems.append((f"{path} (model.path) holds other files there than here", SHARED_HINT))
+            problems.append((f"{path} ({keys[path]}) holds other files there than here", SHARED_HINT))
     for name, version in {"Python": own["python"], **own["packages"]}.items():
         its = found["python"] if name == "Python" else found["packages"][name]
         if its != version:

@@ -81,11 +81,8 @@ class PromptEncoder:
         return text, np.asarray(encode_response(self.tokenizer, text, self._template_args), np.int32)
 
     def fitting(self, examples: Sequence[Example], hinted: bool) -> list[Example]:
-        """The examples whose prompt (with its fullest hint when ``hinted``) is within ``task.max_prompt_tokens``.
-
-        Raises DataError when none is.
-        """
-        kept = [e for e in examples if self._longest(e, hinted) <= self.task.max_prompt_tokens]
+        """The examples that fit (``fits``). Raises DataError when none does."""
+        kept = [e for e in examples if self.fits(e, hinted)]
         if examples and not kept:
             raise DataError(
                 f"no prompt fits in task.max_prompt_tokens={self.task.max_prompt_tokens}: the first has "
@@ -93,6 +90,10 @@ class PromptEncoder:
                 hint="raise task.max_prompt_tokens, or shorten the prompt in the rule book",
             )
         return kept
+
+    def fits(self, example: Example, hinted: bool) -> bool:
+        """Whether its prompt (with its fullest hint when ``hinted``) is within ``task.max_prompt_tokens``."""
+        return self._longest(example, hinted) <= self.task.max_prompt_tokens
 
     def _longest(self, example: Example, hinted: bool) -> int:
         return len(self.prompt(example, max_hint_level(self.book, example) if hinted else 0))

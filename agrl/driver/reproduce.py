@@ -23,7 +23,6 @@ from agrl.driver.services import Services, start_services
 from agrl.driver.tiny_model import tiny_model
 from agrl.errors import AgrlError, ConfigError
 from agrl.machine import usable_cpus
-from agrl.relevance.records import Example
 from agrl.report.progress import board, duration, number, phase, tick
 from agrl.report.terminal import log_to
 
@@ -60,7 +59,7 @@ def _reproduce(out: Path, grid: Grid, overrides: list[str], console, lanes: int 
         make_start(out, start, grid.first_seed + start, configs[todo[0]], files)
     first = files.get("model", str(out / "models" / "start-0"))
     base = replace(configs[todo[0]], model=replace(configs[todo[0]].model, path=first))
-    run_all(out, cells, configs, base, load_data(base, hinted=True), lanes, console)
+    run_all(out, cells, configs, base, load_data(base, True, console), lanes, console)
 
 
 def run_all(
@@ -79,7 +78,7 @@ def run_all(
         return
     folders = [out / "lanes" / str(lane) for lane in range(lanes)]
     with ExitStack() as stack:
-        services = start_lanes(base, folders, data.pool, stack, console)
+        services = start_lanes(base, folders, data, stack, console)
         finished = [cell for cell in cells if is_finished(cell, out)]
         logs = [folder / "run.log" for folder in folders]
         bar, rows = stack.enter_context(board(console, "Runs", len(cells), len(finished), logs))
@@ -106,14 +105,12 @@ def naming(cell: Cell) -> Iterator[None]:
         raise
 
 
-def start_lanes(
-    config: Config, folders: Sequence[Path], pool: Sequence[Example], stack: ExitStack, console
-) -> list[Services]:
+def start_lanes(config: Config, folders: Sequence[Path], data: TaskData, stack: ExitStack, console) -> list[Services]:
     """A set of services for each folder, which gets their logs; they load side by side. ``stack`` closes them."""
     services = []
     with phase(console, "Starting rollout, reward, replay and learner actors"):
         for folder in folders:  # the first starts Ray, and is closed last
-            services.append(start_services(replace(config, run=str(folder)), RunFolder(folder), pool))
+            services.append(start_services(replace(config, run=str(folder)), RunFolder(folder), data.pool, data.hinted))
             stack.callback(services[-1].close)
         notices = {s.ready() for s in services} - {""}
     for notice in notices:

@@ -4,14 +4,15 @@ from __future__ import annotations
 
 import time
 from collections import Counter
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 from agrl.config.schema import Config, RayMode
-from agrl.data.files import read_examples
-from agrl.data.leaks import shared_queries
+from agrl.data.leaks import leaks_of_pool
+from agrl.data.pool import Pool, open_pool
 from agrl.driver.checkpoint import restore, save_checkpoint
 from agrl.driver.clock import Clock
 from agrl.driver.evaluate import evaluate_sets, evaluation_sets
@@ -22,7 +23,7 @@ from agrl.driver.prompts import PromptEncoder
 from agrl.driver.recording import open_recorder, where_watched
 from agrl.driver.results import leave_results
 from agrl.driver.run_folder import Checkpoint, RunFolder
-from agrl.driver.services import Services, start_services
+from agrl.driver.services import TRIED, Services, start_services
 from agrl.driver.stall import needs_answers, refuse_unparsed
 from agrl.errors import ConfigError
 from agrl.relevance.metrics import shares
@@ -83,11 +84,12 @@ class Run:
         if label == "before" and needs_answers(self.s.config):
             refuse_unparsed(found, self.s.config.model.path)
 
-    def checkpoint(self, done: int, steps: int, **more: Any) -> None:
-        """Write a checkpoint after ``done`` of ``steps`` steps, with ``more`` beside the learner's state."""
+    def checkpoint(self, done: int, steps: int, also: Callable[[Path], None] | None = None, **more: Any) -> None:
+        """Write a checkpoint after ``done`` of ``steps`` steps, with ``more`` beside the learner's state, and what
+        ``also`` writes into its folder."""
         keep, times = self.s.config.trainer.keep_checkpoints, {"wall_s": self.wall_s, "phases": dict(self.phases)}
         with self.clock("checkpoint"):
-            save_checkpoint(self.folder, self.s.learner, done, steps, keep, **times, **more)
+            save_checkpoint(self.folder, self.s.learner, done, steps, keep, also, **times, **more)
 
     def restore(self, checkpoint: Checkpoint) -> int:
         """Bring the learner and the clocks to where the checkpoint was taken; returns the next step."""
@@ -112,31 +114,34 @@ class Run:
 
 @dataclass(frozen=True)
 class TaskData:
-    """The prompts of the RL pool that fit, how many were too long, and the held-out sets."""
+    """The RL pool, whether its prompts must fit with their hints as well, and the held-out sets."""
 
-    pool: list[Example]
-    too_long: int
+    pool: Pool
+    hinted: bool
     sets: Sets
 
 
-def load_data(config: Config, hinted: bool) -> TaskData:
-    """Read the pool and the held-out sets; ``hinted``: prompts must also fit with their hint. Raises AgrlError."""
+def load_data(config: Config, hinted: bool, console=None) -> TaskData:
+    """Open the pool and read the held-out sets; ``hinted``: prompts must also fit with their hint. Raises AgrlError.
+
+    Of the pool only the first prompts are tokenised, so that a limit which none keeps is said at once.
+    """
     if not config.data.train:
         raise ConfigError("data.train names no file", hint="give data.train=FILE of examples with gold tiers")
     encoder = PromptEncoder.load(config)
-    examples = read_examples(config.data.train)
-    pool = encoder.fitting(examples, hinted)
+    pool = open_pool(config.data.train, console)
     check_pool(config, len(pool))
-    return TaskData(pool, len(examples) - len(pool), evaluation_sets(config, encoder))
+    encoder.fitting(pool.take(range(min(TRIED, len(pool)))), hinted)
+    return TaskData(pool, hinted, evaluation_sets(config, encoder))
 
 
 @contextmanager
-def running_services(config: Config, folder: RunFolder, pool: Sequence[Example], console) -> Iterator[Services]:
+def running_services(config: Config, folder: RunFolder, data: TaskData, console) -> Iterator[Services]:
     """Start the services, and close them at the end."""
     services = None
     try:
         with phase(console, "Starting rollout, reward, replay and learner actors"):
-            services = start_services(config, folder, pool)
+            services = start_services(config, folder, data.pool, data.hinted)
             notice = services.ready()
         if notice:
             console.print(notice)
@@ -154,15 +159,15 @@ def running(config: Config, folder: RunFolder, command: str, console, resume: bo
     """A run in its claimed folder, from reading its data, saying what is about to happen and starting the services to
     their end. Raises the AgrlError that names the trouble."""
     clock = Clock()
-    data = load_data(config, hinted=config.guidance.enabled)
+    data = load_data(config, config.guidance.enabled, console)
     folder.start(config, load_rulebook(config.task.rulebook), command, resume)
-    for line in [*describe(config, pool_size=len(data.pool), too_long=data.too_long), *first_lines(config)]:
+    for line in [*describe(config, pool_size=len(data.pool)), *first_lines(config)]:
         console.print(line)
     if where := where_watched(config):
         console.print(where, markup=False, soft_wrap=True)
-    for leak in shared_queries({"data.train": data.pool}, data.sets):
+    for leak in leaks_of_pool("data.train", data.pool, data.sets):
         console.print(f"Note: {leak}", soft_wrap=True)
     began = time.perf_counter()
-    with running_services(config, folder, data.pool, console) as services:
+    with running_services(config, folder, data, console) as services:
         clock.seconds["start"] = time.perf_counter() - began
         yield Run(services, folder, data.sets, console, clock)

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+
+import numpy as np
 
 from actors.generation import EngineSettings
 from actors.reward_pool import RewardPool
@@ -12,16 +14,20 @@ from actors.rollout_pool import RolloutPool
 from actors.runtime import Runtime
 from actors.service import Service
 from agrl.config.schema import Config, Placement
+from agrl.data.pool import Pool
 from agrl.driver.learner_weights import broadcast_weights
 from agrl.driver.learners import LearnerGroup
 from agrl.driver.prompts import PromptEncoder
 from agrl.driver.run_folder import RunFolder
 from agrl.driver.runtime import start_runtime
 from agrl.driver.trial import try_broadcast
-from agrl.relevance.records import Example, RewardMode
+from agrl.relevance.records import RewardMode
 from agrl.relevance.reward import Scorer
 from agrl.relevance.rulebook import RuleBook
 from replay.core import ReplayCore
+
+TRIED = 64  # examples of the pool's beginning that are tried for a prompt that fits
+PROMPTS = 4  # of these, to try the first broadcast with
 
 
 @dataclass
@@ -30,7 +36,8 @@ class Services:
 
     config: Config
     run: RunFolder  # whose logs folder the actors write to
-    pool: list[Example]  # the prompts of the replay actor
+    pool: Pool  # that the replay actor draws from
+    hinted: bool  # whether prompts must be short enough with their hints as well
     book: RuleBook
     scorer: Scorer  # for names and weights; scores are computed by the reward actors
     encoder: PromptEncoder
@@ -49,8 +56,12 @@ class Services:
         self.rollouts.ready()
         self.rewards.ready()
         self.replay.ready().result()
-        try_broadcast(self.config, self.learner, self.rollouts, [self.encoder.prompt(e) for e in self.pool[:4]])
+        try_broadcast(self.config, self.learner, self.rollouts, self._some_prompts())
         return notice
+
+    def _some_prompts(self) -> list[np.ndarray]:
+        first = self.encoder.fitting(self.pool.take(range(min(TRIED, len(self.pool)))), self.hinted)
+        return [self.encoder.prompt(example) for example in first[:PROMPTS]]
 
     @property
     def colocated(self) -> bool:
@@ -124,20 +135,24 @@ def start_rollouts(config: Config, runtime: Runtime, run: RunFolder, lora_rank: 
         timeout_s=c.timeout_s,
         log_dir=run.logs,
         transport=config.sync.transport.value,
+        dealing=config.rollout.dealing.value,
     )
 
 
-def start_services(config: Config, run: RunFolder, pool: Sequence[Example]) -> Services:
-    """Start all services of an RL run; engines, scorers and learner ranks load side by side."""
+def start_services(config: Config, run: RunFolder, pool: Pool, hinted: bool) -> Services:
+    """Start all services of an RL run; engines, scorers and learner ranks load side by side.
+
+    ``hinted``: prompts are to be drawn that are short enough with their hints as well.
+    """
     encoder = PromptEncoder.load(config)
     book = encoder.book
     runtime = start_runtime(config, run.path)
     learner = LearnerGroup(runtime, config, run.logs)
     rollouts = start_rollouts(config, runtime, run, config.model.lora_rank)
     rewards = start_rewards(config, runtime, run, book)
-    replay = runtime.start(ReplayCore, "replay", list(pool), *replay_settings(config), log_file=run.logs / "replay.log")
+    replay = runtime.start(ReplayCore, "replay", pool, *replay_settings(config), log_file=run.logs / "replay.log")
     scorer = Scorer(book, config.task.order, config.reward.mode)
-    return Services(config, run, list(pool), book, scorer, encoder, runtime, rollouts, rewards, replay, learner)
+    return Services(config, run, pool, hinted, book, scorer, encoder, runtime, rollouts, rewards, replay, learner)
 
 
 def start_rewards(config: Config, runtime: Runtime, run: RunFolder, book: RuleBook) -> RewardPool:

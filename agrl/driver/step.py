@@ -10,6 +10,7 @@ from agrl.algorithms.schedule import learning_rate
 from agrl.config.schema import Config, KLIn
 from agrl.driver.batch import group_relative, train_sequence, train_sequences
 from agrl.driver.clock import Clock
+from agrl.driver.draw import draw
 from agrl.driver.guide import guide
 from agrl.driver.learner_weights import broadcast_weights
 from agrl.driver.plan import most_prompts
@@ -37,7 +38,7 @@ def training_step(s: Services, step: int) -> StepResult:
     decisions: list[Decision] = []
     while wanted := prompts_wanted(config, decisions):
         with clock("sample"):
-            examples = s.replay.call("sample", wanted, step).result()
+            examples = draw(s, wanted, step)
         with clock("rollout"):
             prompts = [(example, 0) for example in examples]
             unscored = generate(s, prompts, config.trainer.rollouts_per_prompt, step, config.rollout.temperature)

@@ -77,11 +77,15 @@ class _PlainBar(Bar):
 
 
 @contextmanager
-def progress(console: Console, description: str, total: int, interval: float = 30.0) -> Iterator[Bar]:
+def progress(console: Console | None, description: str, total: int, interval: float = 30.0) -> Iterator[Bar]:
     """A progress bar of ``total`` units: live on a terminal, a line every ~10 % or ``interval`` seconds otherwise.
+    Nothing without a console.
 
     ``with progress(console, "RL", total=40) as bar: ... bar.advance(1, numbers({"accuracy": 0.41}))``
     """
+    if console is None:
+        yield _SilentBar()
+        return
     if isinstance(console, Lane):
         yield console.bar(description, total)
         return

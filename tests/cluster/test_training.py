@@ -49,7 +49,7 @@ def test_a_learner_host_that_dies_is_named_and_other_hosts_go_on_to_the_same_wei
     """Killed after the first of three steps. A new job goes on, on the hosts that are left and with one engine instead
     of two, and ends bit for bit as the run that was left in peace."""
     peace, run = run[0], cluster.hosts.shared / "killed"
-    words = ("ray=cluster", *SEVERAL, "trainer.checkpoint_every=1", "learner.timeout_s=60")
+    words = ("ray=cluster", *SEVERAL, "trainer.checkpoint_every=1")
     job = cluster.submit("agrl", "train", *overrides(world, run, *words))
     wait_for_step(job, run, 0)
     host = next(h for h in range(len(cluster.cpus)) if h != HEAD and cluster.has(h, "LearnerRank"))
@@ -57,13 +57,13 @@ def test_a_learner_host_that_dies_is_named_and_other_hosts_go_on_to_the_same_wei
     try:
         began = time.monotonic()
         job.wait(120, code=1)
-        assert time.monotonic() - began < 45  # well below learner.timeout_s
+        assert time.monotonic() - began < 60  # well below learner.timeout_s, 120
         where = re.escape(f"{cluster.hosts.name(host)} ({cluster.hosts.address(host)})")
         # of whichever actor was asked first; Ray may know that the host is gone, or only that the actor does not answer
         assert re.search(rf"(learner-\d|replay) (died with its host {where}|on {where} died)", job.said), job.said
         assert "--resume" in job.said
         cluster.wait_lost(host)
-        cluster.submit("agrl", "train", "--resume", run, "rollout.actors=1", "reward.actors=1").wait(200)
+        cluster.submit("agrl", "train", "--resume", run, "rollout.actors=1", "reward.actors=1").wait(240)
     finally:
         cluster.hosts.start(host)
         cluster.join(host)
@@ -79,7 +79,7 @@ def weights(run: Path) -> bytes:
 
 
 def wait_for_step(job, run: Path, step: int) -> None:
-    deadline, metrics = time.monotonic() + 150, run / "metrics.jsonl"
+    deadline, metrics = time.monotonic() + 240, run / "metrics.jsonl"
     while not metrics.is_file() or all(row["step"] < step for row in read_jsonl(metrics)):
         if time.monotonic() > deadline or job.terminal.poll() is not None:
             pytest.fail(f"no step {step}\n{job.said}")

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from actors.engine import RolloutEngine
-from actors.generation import SamplingSettings
+from actors.generation import Pace, SamplingSettings
 from agrl.errors import WeightSyncError
 
 
@@ -20,8 +20,7 @@ class ProbedEngine(RolloutEngine):
         self._engine.collective_rpc(load_wrongly, args=(name,))
 
     def load_during_generation(self, requests, *parcels) -> str:
-        running = self.generate(requests, SamplingSettings(max_tokens=200))
-        next(running)
+        self.advance(10**6, requests, SamplingSettings(max_tokens=200), Pace(0.0, 0.0), [])
         try:
             for parcel in parcels:
                 self.take_weights("object_store", parcel)
@@ -29,7 +28,7 @@ class ProbedEngine(RolloutEngine):
         except WeightSyncError as error:
             return str(error)
         finally:
-            running.close()
+            self._in_hand.drop()
         return ""
 
 

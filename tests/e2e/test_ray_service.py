@@ -9,6 +9,7 @@ import time
 
 import pytest
 
+from actors.calls import Calls
 from actors.ray_hosts import check_reachable
 from actors.ray_service import start_ray
 from actors.runtime import Runtime, wait_any
@@ -33,12 +34,16 @@ class Worker:
     def sleep(self, seconds: float) -> None:
         time.sleep(seconds)
 
-    def count(self, n: int, pause: float = 0.0):
-        for i in range(n):
-            time.sleep(pause)
-            yield i
-        if n == 2:
-            raise DataError("two is too many", hint="take three")
+    def until(self, value: int) -> int:
+        while self.value < value:
+            time.sleep(0.01)
+        return self.value
+
+    def much(self) -> bytes:
+        return bytes(3_000_000)
+
+    def refuse(self):
+        raise DataError("two is too many", hint="take three")
 
 
 @pytest.fixture(scope="module")
@@ -53,7 +58,7 @@ def test_results_travel_between_services_and_errors_keep_type_and_hint(runtime):
     assert second.call("add", first.call("add", 4)).result() == 15
     assert first.call("add", runtime.put(7)).result() == 12
     with pytest.raises(DataError, match="two is too many") as caught:
-        list(pending.result() for pending in first.stream("count", 2))
+        first.call("refuse").result()
     assert caught.value.hint == "take three"
     assert "raised in first" in caught.value.__notes__[0]
     with pytest.raises(TimeoutError, match="first"):
@@ -62,27 +67,43 @@ def test_results_travel_between_services_and_errors_keep_type_and_hint(runtime):
 
 def test_an_error_in_the_constructor_comes_as_itself_from_every_use(runtime):
     broken = runtime.start(Worker, "broken", -1)
-    for use in (broken.ready, lambda: broken.call("add", 1), lambda: next(broken.stream("count", 1))):
+    for use in (broken.ready, lambda: broken.call("add", 1)):
         with pytest.raises(DataError, match="negative") as caught:
             use().result()
         assert caught.value.hint == "count up"
 
 
-def test_several_streams_are_served_as_their_items_arrive(runtime):
+def test_calls_of_several_services_come_back_as_they_end(runtime):
     slow, fast = runtime.start(Worker, "slow"), runtime.start(Worker, "fast")
     slow.ready().result(), fast.ready().result()
-    streams = {slow.stream("count", 3, 0.3): "slow", fast.stream("count", 4, 0.01): "fast"}
-    assert wait_any([slow.call("add", 1)], timeout=0.01) == []
-    seen = []
-    while streams:
-        for stream in wait_any(list(streams), timeout=10.0):
-            try:
-                seen.append((streams[stream], next(stream).result()))
-            except StopIteration:
-                del streams[stream]
-    assert [i for name, i in seen if name == "slow"] == [0, 1, 2]
-    assert [i for name, i in seen if name == "fast"] == [0, 1, 2, 3]
-    assert seen.index(("fast", 3)) < seen.index(("slow", 2))
+    assert wait_any([slow.call("sleep", 0.2)], timeout=0.01) == []
+    calls = Calls()
+    calls.add("slow", slow.call("sleep", 0.5))
+    for _ in range(2):
+        calls.add("fast", fast.call("add", 10**6))
+    calls.add("large", fast.call("much"))
+    order = []
+    for _ in range(4):
+        key, pending = calls.next(10.0)
+        pending.result(0.0 if key != "large" else 10.0)
+        order.append(key)
+    assert order == ["fast", "fast", "large", "slow"] and calls.next(0.0) is None
+
+
+def test_a_call_aside_is_answered_while_another_one_takes_long(runtime):
+    worker = runtime.start(Worker, "worker")
+    worker.ready().result()
+    long = worker.call("until", 7)
+    assert worker.aside("add", 7).result(10.0) == 7
+    assert long.result(10.0) == 7
+
+
+def test_a_forgotten_call_of_much_is_no_harm(runtime):
+    worker = runtime.start(Worker, "worker")
+    calls = Calls()
+    calls.add("worker", worker.call("much"))
+    calls.forget("worker")
+    assert calls.next(1.0) is None and worker.call("add", 1).result() == 1
 
 
 def test_a_process_gets_its_environment_and_writes_to_its_log(runtime, tmp_path):
@@ -95,11 +116,12 @@ def test_a_process_gets_its_environment_and_writes_to_its_log(runtime, tmp_path)
 def test_a_dead_process_is_named_with_the_end_of_its_log(runtime, tmp_path):
     worker = runtime.start(Worker, "worker-3", log_file=tmp_path / "worker.log")
     pid = worker.call("pid").result()
-    stream = worker.stream("count", 100, 0.05)
-    assert next(stream).result() == 0
+    calls = Calls()
+    calls.add("worker", worker.call("sleep", 60.0))
     os.kill(pid, signal.SIGKILL)
+    _, pending = calls.next(30.0)
     with pytest.raises(ServiceDied, match="worker-3 died") as caught:
-        list(pending.result(10.0) for pending in stream)
+        pending.result()
     assert "built with" in caught.value.hint
     with pytest.raises(ServiceDied, match="worker-3 died"):
         worker.call("add", 1).result(10.0)

@@ -15,9 +15,8 @@ from agrl.models.architecture import architecture_of
 from agrl.models.memory import learner_memory
 from tests.numerics.memory_of_rank import BUCKET, GROUP, RESPONSE, SHAPE, TOKENS
 
-CASES = [(0, "bfloat16", 0), (2, "bfloat16", 0), (3, "bfloat16", 0), (0, "bfloat16", 8)]
-LEAST = 0.85  # of what is foreseen, a peak is at least so much ...
-MOST = {3: 1.03}  # ... and at most so much by stage: of ZeRO-3 a small model has 3 % that no formula says, others 1 %
+CASES = [(0, "bfloat16", 0), (2, "bfloat16", 0), (0, "bfloat16", 8)]
+LEAST, MOST = 0.85, 1.01  # of what is foreseen: a peak lies between
 
 
 @pytest.fixture(scope="module")
@@ -41,8 +40,8 @@ def test_a_step_takes_what_is_foreseen(measured, monkeypatch, case):
     config.model = replace(config.model, dtype=dtype, lora_rank=lora_rank)
     config.learner = replace(config.learner, zero_stage=stage, micro_batch_tokens=TOKENS)
     foreseen = learner_memory(architecture_of(Qwen3Config(**SHAPE), "small", lora_rank), config, ranks=1)
-    found, most = measured[case], MOST.get(stage, 1.01)
-    assert found["backward 1 1"]["end"] == pytest.approx(foreseen.steady, rel=0.03 if stage == 3 else 0.01)
+    found = measured[case]
+    assert found["backward 1 1"]["end"] == pytest.approx(foreseen.steady, rel=0.01)
     peaks = {
         "activations": max(found[f"{half} 1 1"]["peak"] for half in ("forward", "backward")),
         "update": found["update 1"]["peak"],
@@ -50,5 +49,5 @@ def test_a_step_takes_what_is_foreseen(measured, monkeypatch, case):
     }
     for part, peak in peaks.items():
         expected = foreseen.steady + getattr(foreseen, part)
-        assert LEAST * expected <= peak <= most * expected, (part, peak, foreseen.parts())
-    assert LEAST * foreseen.peak <= max(peaks.values()) <= most * foreseen.peak
+        assert LEAST * expected <= peak <= MOST * expected, (part, peak, foreseen.parts())
+    assert LEAST * foreseen.peak <= max(peaks.values()) <= MOST * foreseen.peak

@@ -1,6 +1,6 @@
 """Who waits for whom?"""
 
-from panels import NUMBER, RUN, SHARE, TOKENS, Curve, Panel, Row, over_actors, words
+from panels import NUMBER, RUN, SHARE, TOKENS, Curve, Panel, Row, logged, over_actors, words
 
 ROW = Row(
     "Who waits for whom?",
@@ -37,7 +37,20 @@ ROW = Row(
         Panel(
             "Tokens a second of an engine",
             TOKENS,
-            over_actors("tokens_per_s", "rollout", "In finished answers. One far under the others: look at its host."),
+            over_actors(
+                "tokens_per_s",
+                "rollout",
+                "Of samples that are being decoded, too. One far under the others: look at its host.",
+            ),
+        ),
+        Panel(
+            "Engines that wait",
+            SHARE,
+            [
+                logged("rollout/idle_share", "waiting"),
+                logged("rollout/least_share", "work of the slowest, over an equal share"),
+                logged("rollout/copied_share", "requests given to a second one"),
+            ],
         ),
         Panel(
             "The slowest engines",

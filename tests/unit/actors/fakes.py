@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
 import torch
 
-from actors.generation import Generation, GenerationRequest, Sampled, SamplingSettings
+from actors.generation import Generation, Pace, Progress, Sampled, SamplingSettings
 from actors.inline_service import InlinePending, InlineService
 from actors.runtime import Runtime
 from actors.service import Pending, Service, ServiceDied
@@ -40,6 +40,7 @@ class EchoEngine:
 
     def __init__(self, model_path: str, settings: Any) -> None:
         self.version, self.weights, self.served = 0, {}, []
+        self.batch, self.in_hand, self.in_batch = 0, [], 0
         self.dies_after: int | None = None
         self.dies_at_bucket: int | None = None
         self.dies_asleep = False
@@ -47,17 +48,28 @@ class EchoEngine:
         self.forgets_weights = False
         self.asleep, self.done = set(), []
 
-    def generate(self, requests: list[GenerationRequest], sampling: SamplingSettings) -> Iterator[Generation]:
+    def advance(self, batch: int, requests: list, sampling: SamplingSettings, pace: Pace, drop: list[str]) -> Progress:
+        """One request of those in hand."""
         assert not self.asleep
-        self.done.append("generate")
-        for done, request in enumerate(requests):
-            if done == self.dies_after:
-                raise ServiceDied("engine killed by the test")
-            self.served.append(request.request_id)
-            ids = np.asarray(request.prompt_ids, np.int32)
-            sample = Sampled(ids, np.zeros(len(ids), np.float32), "stop", f"{request.request_id} v{self.version}")
-            tokens = request.n * len(ids)
-            yield Generation(request.request_id, [sample] * request.n, self.version, tokens, tokens - len(ids), 0.5)
+        if batch != self.batch:
+            self.batch, self.in_hand, self.in_batch = batch, [], 0
+            self.done.append("generate")
+        self.in_hand = [request for request in self.in_hand + requests if request.request_id not in drop]
+        if not self.in_hand:
+            return Progress([])
+        if self.in_batch == self.dies_after:
+            raise ServiceDied("engine killed by the test")
+        self.in_batch += 1
+        request = self.in_hand.pop(0)
+        self.served.append(request.request_id)
+        ids = np.asarray(request.prompt_ids, np.int32)
+        sample = Sampled(ids, np.zeros(len(ids), np.float32), "stop", f"{request.request_id} v{self.version}")
+        tokens = request.n * len(ids)
+        made = Generation(request.request_id, [sample] * request.n, self.version, tokens, tokens - len(ids))
+        return Progress([made], tokens, 0.5)
+
+    def end_batch(self, batch: int) -> None:
+        self.in_hand = []
 
     def info(self) -> dict[str, Any]:
         return {"adapters": self.takes_adapters, "host": self.host}

@@ -43,21 +43,11 @@ def test_calls_run_in_order_and_a_pending_argument_travels_as_its_value(runtime)
     assert first.call("add", runtime.put(7)).result() == 12
 
 
-def test_streams_advance_only_when_read(runtime):
-    counter = runtime.start(Counter, "counter", 0)
-    stream = counter.stream("count", 3)
-    assert next(stream).result() == 1
-    assert counter.call("add", 0).result() == 1
-    assert [pending.result() for pending in stream] == [2, 3]
-
-
-def test_an_error_in_a_stream_comes_as_itself_after_what_was_yielded(runtime):
-    stream = runtime.start(Counter, "counter", 0).stream("count", 2)
-    assert [next(stream).result(), next(stream).result()] == [1, 2]
-    with pytest.raises(DataError, match="two is too many"):
-        next(stream).result()
-    with pytest.raises(StopIteration):
-        next(stream)
+def test_who_waits_for_a_result_is_told_at_once(runtime):
+    counter, told = runtime.start(Counter, "counter", 0), []
+    counter.call("add", 1).on_done(lambda: told.append("called"))
+    counter.aside("add", 1).on_done(lambda: told.append("called aside"))
+    assert told == ["called", "called aside"]
 
 
 def test_an_error_in_the_constructor_keeps_its_type_and_hint(runtime):
@@ -70,18 +60,14 @@ def test_an_error_in_the_constructor_keeps_its_type_and_hint(runtime):
 
 def test_a_killed_service_says_who_died(runtime):
     service = runtime.start(Counter, "counter-7", 0)
-    stream = service.stream("count", 5)
-    next(stream)
     service.kill()
     with pytest.raises(ServiceDied, match="counter-7"):
         service.call("add", 1).result()
-    with pytest.raises(ServiceDied, match="counter-7"):
-        next(stream).result()
 
 
 def test_wait_any_gives_everything_readable(runtime):
     service = runtime.start(Counter, "counter", 0)
-    sources = [service.call("add", 1), service.stream("count", 1)]
+    sources = [service.call("add", 1), service.call("add", 2)]
     assert wait_any(sources, 0.0) == sources
     assert wait_any([]) == []
 

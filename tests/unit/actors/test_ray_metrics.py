@@ -157,14 +157,14 @@ def test_there_are_as_many_series_as_the_page_says(told, monkeypatch, engines):
     names = [f"{service}-{i}" for service, size in pools.items() for i in range(size)] + ["replay"]
     known = {name: {"restarts": 0.0} | ({"queue_length": 0.0} if "reward" in name else {}) for name in names}
     metrics = run_metrics(lambda: known, {"steps": 1, "step": 0, "gap_limit": 1.0})
-    metrics.log(0, {f"some/number_{i}": 0.0 for i in range(79)})
+    metrics.log(0, {f"some/number_{i}": 0.0 for i in range(82)})
     for held_out in ("balanced", "wild"):
         metrics.log_evaluation(0, held_out, {f"share_{i}": 0.0 for i in range(22)})
     for name in names:
         actor = ActorMetrics("/runs/first", name)
         actor.watch(Engine() if name.startswith("rollout") else object())
         actor._tick()
-    assert len(told) == 79 + 2 * 23 + 6 + 8 * engines + 4 * 64 + 3 * 64 + 3
+    assert len(told) == 82 + 2 * 23 + 6 + 8 * engines + 4 * 64 + 3 * 64 + 3
     if engines == 512:
-        assert len(told) == 4678
+        assert len(told) == 4681
     assert max(Counter(name for name, _ in told).values()) <= engines + 2 * 64 + 2  # no label that multiplies

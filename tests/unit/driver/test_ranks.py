@@ -27,6 +27,9 @@ class Answer(Pending):
             raise TimeoutError
         return self.value
 
+    def on_done(self, notice):
+        raise NotImplementedError
+
 
 class Rank(Service):
     def __init__(self, index, where=None):
@@ -38,7 +41,7 @@ class Rank(Service):
     def where(self):
         return Answer(self._where)
 
-    call = stream = ready = kill = None
+    call = aside = ready = kill = None
 
 
 @pytest.fixture(autouse=True)

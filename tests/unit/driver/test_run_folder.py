@@ -122,7 +122,6 @@ def test_how_to_go_on_names_the_command_and_quotes_the_folder(config):
 
 
 def test_the_plan_states_the_batch_arithmetic(config):
-    text = "\n".join(describe(config, pool_size=8000, too_long=3))
+    text = "\n".join(describe(config, pool_size=8000))
     assert "32 prompts x 8 rollouts = 256 rollouts a step" in text
     assert "2 optimizer steps of 128" in text
-    assert "3 prompts longer" in text

@@ -7,8 +7,10 @@ import pytest
 
 from agrl.config.compose import load_config
 from agrl.config.schema import Placement
+from agrl.data.pool import Pool
 from agrl.driver import services as module
 from agrl.driver.services import Services
+from agrl.relevance.records import Example, Product
 
 
 def make(placement: Placement, calls: list[str]) -> Services:
@@ -18,7 +20,8 @@ def make(placement: Placement, calls: list[str]) -> Services:
     service = SimpleNamespace(ready=lambda: SimpleNamespace(result=lambda: None))
     rollouts = SimpleNamespace(ready=does("engines load"), sleep=does("sleep"))
     learner = SimpleNamespace(setup=does("learner loads", ""), rest=does("rest"))
-    return Services(config, None, [], None, None, None, None, rollouts, service, service, learner)
+    pool, encoder = Pool.of([Example("a", "q", Product("t"), 4)]), SimpleNamespace(fitting=lambda *_: [])
+    return Services(config, None, pool, False, None, None, encoder, None, rollouts, service, service, learner)
 
 
 @pytest.mark.parametrize(

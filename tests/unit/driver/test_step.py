@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 
 from agrl.config.compose import load_config
+from agrl.data.pool import Pool
 from agrl.driver import step as module
 from agrl.driver.step import prompts_wanted, training_step
 from agrl.relevance.records import Component, Example, Product, Rollout, Score, ScoredGroup
@@ -39,7 +40,7 @@ def services(learns, *overrides):
     base = ["experiment=agrl_tiny", "trainer.prompts_per_step=4", "trainer.rollouts_per_prompt=4"]
     config = load_config([*base, "guidance.enabled=false", "learner.kl_coef=0", *overrides])
     pool = [Example(f"p{i}", "q", Product("t"), 4) for i in range(POOL)]
-    replay = ReplayCore(pool, config.replay, config.guidance, 4, seed=0)
+    replay = ReplayCore(Pool.of(pool), config.replay, config.guidance, 4, seed=0)
     result = lambda value: SimpleNamespace(result=lambda: value)  # noqa: E731
     return SimpleNamespace(
         config=config,
@@ -49,6 +50,8 @@ def services(learns, *overrides):
         learner=FakeLearner(),
         rollouts=SimpleNamespace(broadcast=lambda *_: None, metrics=dict),
         rewards=SimpleNamespace(metrics=dict),
+        encoder=SimpleNamespace(fits=lambda *_: True),
+        hinted=False,
         learners_turn=nullcontext,
     )
 

@@ -1,4 +1,3 @@
-import json
 from dataclasses import replace
 
 import numpy as np
@@ -7,6 +6,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from agrl.config.schema import GuidanceConfig, ReplayConfig, Sampling
+from agrl.data.pool import Pool
 from agrl.errors import ConfigError, DataError
 from agrl.relevance.records import Product
 from replay.core import GuideOutcome, ReplayCore
@@ -18,7 +18,7 @@ POOL = 11
 
 def core(sampling=Sampling.difficulty, seed=0, **guidance):
     examples = [example(f"p{i}") for i in range(POOL)]
-    return ReplayCore(examples, ReplayConfig(sampling=sampling), GuidanceConfig(**guidance), 8, seed)
+    return ReplayCore(Pool.of(examples), ReplayConfig(sampling=sampling), GuidanceConfig(**guidance), 8, seed)
 
 
 def play(replay, steps, n=4):
@@ -36,22 +36,34 @@ def play(replay, steps, n=4):
 
 @settings(max_examples=25, deadline=None)
 @given(before=st.integers(0, 12), n=st.integers(1, POOL), sampling=st.sampled_from(Sampling))
-def test_resumed_run_goes_on_exactly(before, n, sampling):
+def test_resumed_run_goes_on_exactly(before, n, sampling, tmp_path_factory):
+    folder = tmp_path_factory.mktemp("replay")
     original, resumed = core(sampling), core(sampling, seed=99)
     play(original, range(before), n)
-    resumed.load_state_dict(json.loads(json.dumps(original.state_dict())))
+    original.save(folder / "a.npz")
+    resumed.load(folder / "a.npz")
     rest = range(before, before + 8)
     assert play(resumed, rest, n) == play(original, rest, n)
-    assert resumed.state_dict() == original.state_dict()
+    original.save(folder / "a.npz")
+    resumed.save(folder / "b.npz")
+    with np.load(folder / "a.npz") as one, np.load(folder / "b.npz") as other:
+        assert one.files == other.files and all(np.array_equal(one[name], other[name]) for name in one.files)
 
 
-def test_state_is_a_copy():
-    replay = core(Sampling.uniform)
-    play(replay, range(2))
-    state = replay.state_dict()
-    frozen = json.dumps(state)
-    play(replay, range(2, 6))
-    assert json.dumps(state) == frozen
+@pytest.mark.parametrize("sampling", Sampling)
+def test_what_is_too_long_is_never_drawn_again_also_after_a_resume(sampling, tmp_path):
+    replay = core(sampling)
+    drawn = [x.id for x in replay.sample(4, step=0)]
+    replay.leave_out(drawn[:2], step=0)
+    assert not {x.id for x in replay.sample(POOL - 4, step=0)} & set(drawn)
+    assert replay.metrics()["replay/too_long"] == 2
+    replay.save(tmp_path / "replay.npz")
+    resumed = core(sampling, seed=9)
+    resumed.load(tmp_path / "replay.npz")
+    for step in range(1, 9):
+        assert not {x.id for x in resumed.sample(POOL - 2, step)} & set(drawn[:2])
+    with pytest.raises(ConfigError, match=rf"has {POOL}, 2 of them longer than task.max_prompt_tokens"):
+        resumed.sample(POOL - 1, step=9)
 
 
 def test_same_seed_same_run_and_another_seed_another():
@@ -61,9 +73,11 @@ def test_same_seed_same_run_and_another_seed_another():
 
 def test_failed_scoring_says_nothing_about_the_prompt():
     replay = core()
+    replay.sample(POOL, step=5)
     failed = group(score(0.0, valid=False), score(0.0, valid=False), example_id="p0")
     assert [d.reason for d in replay.observe([failed], step=5)] == ["no_valid_scores"]
     assert replay.metrics()["replay/tried"] == 0
+    replay.sample(POOL, step=6)
     half = group(score(1.0, correct=True), score(0.0, valid=False), example_id="p0")
     replay.observe([half], step=6)
     assert replay.metrics()["replay/accuracy_mean"] == 1.0
@@ -71,6 +85,7 @@ def test_failed_scoring_says_nothing_about_the_prompt():
 
 def test_metrics_of_a_step():
     replay = core(max_share=1.0, warmup_steps=0)
+    replay.sample(POOL, step=0)
     groups = [outcome(0, 8, "p0"), outcome(0, 8, "p1"), outcome(8, 8, "p2"), outcome(4, 8, "p3")]
     assert [d.kind for d in replay.observe(groups, step=0)] == ["guide", "guide", "drop", "keep"]
     assert replay.metrics()["guide/solved"] == 0
@@ -86,6 +101,7 @@ def test_metrics_of_a_step():
 
 def test_good_answers_are_kept_for_replay():
     replay = core()
+    replay.sample(POOL, step=0)
     replay.observe([outcome(2, 8, "p0")], step=0)
     assert replay.recall({"p0": 5})["p0"] == [], "an answer of this very step is no earlier one"
     replay.guided({})
@@ -128,13 +144,12 @@ def test_a_step_cannot_have_more_prompts_than_there_are():
         {"verdicts": {"category": "same"}},
     ],
 )
-def test_the_state_of_another_file_with_the_same_ids_is_refused(other):
+def test_the_state_of_another_pool_with_the_same_ids_is_refused(other, tmp_path):
     rows = [example(f"p{i}") for i in range(3)]
     changed = [*rows[:2], replace(rows[2], **other)]
-    settings_ = ReplayConfig(), GuidanceConfig(), 8, 0
-    state = json.loads(json.dumps(ReplayCore(rows, *settings_).state_dict()))
-    ReplayCore(rows, *settings_).load_state_dict(state)
-    with pytest.raises(DataError, match="not the one that this run was started with"):
-        ReplayCore(changed, *settings_).load_state_dict(state)
-    with pytest.raises(DataError, match="not the one"):
-        ReplayCore(rows[:2], *settings_).load_state_dict(state)
+    settings_, file = (ReplayConfig(), GuidanceConfig(), 8, 0), tmp_path / "replay.npz"
+    ReplayCore(Pool.of(rows), *settings_).save(file)
+    ReplayCore(Pool.of(rows), *settings_).load(file)
+    for another in (changed, rows[:2]):
+        with pytest.raises(DataError, match="not the one that this run was started with: examples has changed"):
+            ReplayCore(Pool.of(another), *settings_).load(file)

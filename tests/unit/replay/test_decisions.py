@@ -11,15 +11,15 @@ from .build import group, groups, outcome, score
 
 def decide(*groups, history=(), step=10, **cfg):
     """Decisions on groups after each prompt's history of (correct, rollouts), these groups entered as well."""
-    table = PromptTable(ema=0.5)
-    for g in groups:
+    table = PromptTable(len(groups), ema=0.5)
+    for i, g in enumerate(groups):
         for correct, rollouts in history:
-            table.update(g.example.id, correct, rollouts, version=0, step=0)
+            table.update(i, correct, rollouts)
         valid = [s for s in g.scores if s.valid]
         if valid:
-            table.update(g.example.id, sum(s.correct for s in valid), len(valid), version=1, step=step)
+            table.update(i, sum(s.correct for s in valid), len(valid))
     cfg = GuidanceConfig(**{"max_share": 1.0, **cfg})
-    return decide_batch(groups, table, cfg, step, sum(len(g.rollouts) for g in groups))
+    return decide_batch(groups, [table[i] for i in range(len(groups))], cfg, step, sum(len(g.rollouts) for g in groups))
 
 
 def test_mixed_group_is_kept():
@@ -71,13 +71,14 @@ def test_help_fades_as_the_prompt_is_mastered():
 
 
 def test_cap_goes_to_the_worst_then_the_longest_failing():
-    table = PromptTable(ema=0.5)
-    for example_id, history in {"better": [2, 0], "new": [0], "old": [0, 0, 0]}.items():
+    table = PromptTable(3, ema=0.5)
+    for prompt, history in enumerate([[2, 0], [0], [0, 0, 0]]):
         for correct in history:
-            table.update(example_id, correct, 8, version=0, step=0)
+            table.update(prompt, correct, 8)
     batch = [outcome(0, 8, name) for name in ("better", "new", "old")]
     cfg = GuidanceConfig(max_share=3 / 24, replace=2)
-    counts = {g.example.id: d.count for g, d in zip(batch, decide_batch(batch, table, cfg, 10, 24), strict=True)}
+    decisions = decide_batch(batch, [table[i] for i in range(3)], cfg, 10, 24)
+    counts = {g.example.id: d.count for g, d in zip(batch, decisions, strict=True)}
     assert counts == {"old": 2, "new": 1, "better": 0}
 
 

@@ -1,0 +1,218 @@
+"""The controller at scale: what the driver and the replay actor cost a step beside 8, 64 and 512 engines.
+
+    python benchmarks/scale.py [--engines 8,64,512] [--groups 64,512,4096] [--steps 4] [--json FILE]
+    python benchmarks/scale.py --engines 512 --groups 64 --steps 200 --memory [--json FILE]
+
+Real: the training loop and step, dealing, the weight broadcast's calls, Ray, the replay actor, the reward actors, the
+recorder. Simulated: engines and learner ranks (`simulated.py`), which say how long a model of 8 billion weights would
+take on an H100 each, and answer at once. A step lasts what they say plus the processor time of the driver (all its
+threads) and of the replay actor, as if none of that were hidden behind generation; the controller's share is its part.
+"""
+
+from __future__ import annotations
+
+import argparse
+import cProfile
+import gc
+import json
+import pstats
+import statistics
+import subprocess
+import sys
+import tempfile
+import time
+from pathlib import Path
+from typing import Any
+
+sys.path[0] = str(Path(__file__).parents[1])  # not this folder, whose learner.py would hide the package learner
+
+import psutil
+
+from agrl.config.compose import load_config
+from agrl.config.schema import Config
+from agrl.data.catalogue.build import make_catalogue
+from agrl.data.catalogue.spec import CatalogueSpec
+from agrl.driver.tiny_model import tiny_model
+from agrl.machine import usable_cpus
+from benchmarks.simulated import Model, SimulatedRuntime
+
+ROLLOUTS = 16  # of a group
+WARM = 1  # steps that do not count
+MIB = 2**20
+
+
+def world(folder: Path, groups: int) -> None:
+    """A pool with prompts for two steps, and a tokenizer."""
+    rows = CatalogueSpec(seed_rows=600, pool_rows=max(2 * groups, 200), balanced_rows=4, wild_rows=4)
+    make_catalogue(folder / "data", rows)
+    tiny_model(folder / "model", folder / "data" / "seed.parquet", "relevance", "full")
+
+
+def configure(folder: Path, engines: int, groups: int, steps: int, rewards: int) -> Config:
+    settings = [
+        f"run={folder}/run-{engines}-{groups}",
+        f"model.path={folder}/model",
+        f"data.train={folder}/data/train.parquet",
+        f"data.evaluation={{wild: {folder}/data/wild.parquet}}",
+        f"trainer.steps={steps}",
+        f"trainer.prompts_per_step={groups}",
+        f"trainer.rollouts_per_prompt={ROLLOUTS}",
+        f"rollout.actors={engines}",
+        f"learner.ranks={engines}",
+        f"reward.actors={rewards}",
+        "task.max_prompt_tokens=1024",
+        "task.max_response_tokens=1024",
+        "sync.check=false",  # ranks without a model have no log-probabilities to compare with
+        "trainer.max_idle_steps=0",
+        f"sft.batch_size={max(engines, 64)}",
+    ]
+    return load_config(settings)
+
+
+class Watch:
+    """Reads the clocks at every step's beginning, and at the end of the last."""
+
+    def __init__(self) -> None:
+        self.rows: list[dict[str, float]] = []
+        self.metrics: list[dict[str, float]] = []
+        self._replay: psutil.Process | None = None
+
+    def read(self) -> None:
+        self._replay = self._replay or self._find("ReplayCore")
+        own, replay = psutil.Process(), self._replay
+        times = replay.cpu_times()
+        self.rows.append(
+            {
+                "wall": time.perf_counter(),
+                "driver": time.process_time(),
+                "main": time.thread_time(),
+                "replay": times.user + times.system,
+                "driver_mib": own.memory_info().rss / MIB,
+                "replay_mib": replay.memory_info().rss / MIB,
+                "objects": float(len(gc.get_objects())),
+            }
+        )
+
+    @staticmethod
+    def _find(name: str) -> psutil.Process:
+        """The process of the actor of a class."""
+        found = [p for p in psutil.Process().children(recursive=True) if f"::{name}" in " ".join(p.cmdline())]
+        return found[0]
+
+
+def simulated_seconds(metrics: dict[str, float], model: Model) -> float:
+    """What the engines and the learner took for a step."""
+    broadcast = model.weight_bytes / model.link_bytes
+    return metrics.get("rollout/engine_seconds", 0.0) + metrics.get("learner/seconds", 0.0) + broadcast
+
+
+def train(config: Config, model: Model, console: Any) -> Watch:
+    """The real loop over simulated engines."""
+    from agrl.driver import loop, running, services
+    from agrl.driver.runtime import run_label
+
+    watch, real_step = Watch(), loop.training_step
+
+    def watched_step(s: Any, step: int) -> Any:
+        watch.read()
+        result = real_step(s, step)
+        watch.metrics.append(result.metrics)
+        return result
+
+    class Measured(running.Run):
+        def evaluate(self, *about: Any) -> None:
+            pass
+
+        def finish(self, *about: Any) -> None:
+            watch.read()
+
+        def checkpoint(self, *args: Any, **kwargs: Any) -> None:
+            pass
+
+    services.start_runtime = lambda c, run: SimulatedRuntime(model, namespace="scale", run=run_label(run))
+    loop.training_step, running.Run = watched_step, Measured
+    loop.train(config, console)
+    return watch
+
+
+def one(folder: Path, engines: int, groups: int, args: argparse.Namespace) -> dict[str, Any]:
+    """One size: medians over its steps."""
+    import io
+
+    from rich.console import Console
+
+    model, profile = Model(), cProfile.Profile()
+    config = configure(folder, engines, groups, args.steps + WARM, args.rewards)
+    if args.profile:
+        profile.enable()
+    watch = train(config, model, Console(file=io.StringIO(), width=120))
+    if args.profile:
+        profile.disable()
+        pstats.Stats(profile, stream=sys.stderr).sort_stats("tottime").print_stats(45)
+    between = list(zip(watch.rows[WARM:], watch.rows[WARM + 1 :], strict=False))
+
+    def spent(name: str) -> float:
+        return statistics.median(after[name] - before[name] for before, after in between)
+
+    seconds = statistics.median(simulated_seconds(m, model) for m in watch.metrics[WARM:])
+    controller = spent("driver") + spent("replay")
+    last = watch.metrics[-1]
+    found = {
+        "engines": engines,
+        "groups": groups,
+        "steps": args.steps,
+        "simulated_s": round(seconds, 3),
+        "driver_cpu_s": round(spent("driver"), 3),
+        "driver_main_thread_s": round(spent("main"), 3),
+        "replay_cpu_s": round(spent("replay"), 3),
+        "share": round(controller / (seconds + controller), 4),
+        "wall_s": round(spent("wall"), 3),
+        "guided_share": round(last.get("guide/share", 0.0), 4),
+        "driver_mib": round(watch.rows[-1]["driver_mib"], 1),
+        "replay_mib": round(watch.rows[-1]["replay_mib"], 1),
+    }
+    if args.memory:
+        names = ("driver_mib", "replay_mib", "objects")
+        found["memory"] = {name: [round(row[name], 1) for row in watch.rows] for name in names}
+    return found
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--engines", default="8,64,512", help="sizes, as many learner ranks as engines (%(default)s)")
+    parser.add_argument("--groups", default="64,512,4096", help=f"of {ROLLOUTS} rollouts, a step (%(default)s)")
+    parser.add_argument("--steps", type=int, default=4, help="that count, after one that does not (%(default)s)")
+    parser.add_argument("--rewards", type=int, default=1, help="reward actors (%(default)s)")
+    parser.add_argument("--memory", action="store_true", help="also the memory at every step")
+    parser.add_argument("--profile", action="store_true", help="print where the driver's main thread spends its time")
+    parser.add_argument("--json", metavar="FILE", type=Path)
+    parser.add_argument("--world", metavar="FOLDER", type=Path, help=argparse.SUPPRESS)  # of one size, in this process
+    args = parser.parse_args()
+    engines, groups = ([int(n) for n in text.split(",")] for text in (args.engines, args.groups))
+    if args.world:
+        print(json.dumps(one(args.world, engines[0], groups[0], args)))
+        return
+    results: dict[str, Any] = {"cpus": usable_cpus(), "model": vars(Model()), "sizes": []}
+    with tempfile.TemporaryDirectory() as temporary:
+        folder = Path(temporary)
+        world(folder, max(groups))
+        for number in engines:
+            for group in groups:
+                found = apart(folder, number, group, args)
+                print("  ".join(f"{name} {value}" for name, value in found.items() if name != "memory"), flush=True)
+                results["sizes"].append(found)
+                if args.json:
+                    args.json.write_text(json.dumps(results, indent=1) + "\n")
+
+
+def apart(folder: Path, engines: int, groups: int, args: argparse.Namespace) -> dict[str, Any]:
+    """One size in a process of its own: what the last one left behind is no part of it."""
+    words = ["--world", folder, "--engines", engines, "--groups", groups, "--steps", args.steps]
+    flags = [f"--{name}" for name in ("memory", "profile") if getattr(args, name)]
+    command = [sys.executable, __file__, *map(str, [*words, "--rewards", args.rewards]), *flags]
+    done = subprocess.run(command, stdout=subprocess.PIPE, text=True, check=True)
+    return json.loads(done.stdout.splitlines()[-1])
+
+
+if __name__ == "__main__":
+    main()
