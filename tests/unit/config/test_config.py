@@ -133,7 +133,7 @@ def test_a_pool_that_a_step_may_exhaust_is_refused():
     config = load_config([*TINY, "trainer.prompts_per_step=10", "trainer.generation_budget=1.1"])
     assert most_prompts(config) == 11
     check_pool(config, 11)
-    with pytest.raises(ConfigError, match="10 usable prompts, fewer than the 11"):
+    with pytest.raises(ConfigError, match="10 prompts, fewer than the 11"):
         check_pool(config, 10)
 
 
