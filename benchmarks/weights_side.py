@@ -106,9 +106,11 @@ class Source(LearnerWeights):
         call = lambda method, *args: self.rank.call(method, *args).result(300)  # noqa: E731
         super().__init__(
             SimpleNamespace(
-                config=SimpleNamespace(model=SimpleNamespace(path="", lora_rank=0)),
+                config=SimpleNamespace(
+                    model=SimpleNamespace(path="", lora_rank=0), learner=SimpleNamespace(zero_stage=0)
+                ),
                 ranks=[self.rank],
                 on_first_rank=call,
-                on_all_ranks=lambda method, *args: [call(method, *args)],
+                on_ranks=lambda ranks, method, *args: [call(method, *args) for _ in ranks],
             )
         )
