@@ -60,6 +60,7 @@ NOTHING = {
     "ray_agrl_group_all_right",
     "ray_agrl_guide_level_mean",
     "ray_agrl_pool_restarts",
+    "ray_agrl_rollout_copied_share",
     "queue_length",
     "min(",
 }
