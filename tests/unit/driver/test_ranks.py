@@ -71,8 +71,8 @@ def test_a_rank_that_does_not_answer_is_named_and_the_others_wait_for_it():
 
 
 def test_a_rank_that_is_busy_elsewhere_is_named_with_what_it_does():
-    said = str(failure(Answer(None), Answer(None), where=(ALL_REDUCE, ["/work/loader.py:read_everything"])))
-    assert "learner-1 on h1 (10.77.0.11) is in /work/loader.py:read_everything" in said
+    said = str(failure(Answer(None), Answer(None), where=(ALL_REDUCE, ["/app/loader.py:read_everything"])))
+    assert "learner-1 on h1 (10.77.0.11) is in /app/loader.py:read_everything" in said
 
 
 def test_all_in_a_collective_is_said_so():
