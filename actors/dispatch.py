@@ -10,6 +10,7 @@ samples of a request the same whoever draws them.
 from __future__ import annotations
 
 import heapq
+from abc import ABC, abstractmethod
 from collections import deque
 from collections.abc import Sequence
 from dataclasses import dataclass, field
@@ -44,7 +45,7 @@ class Hand:
         return self.tokens / self.seconds if self.seconds > 0 else 0.0
 
 
-class Dealing:
+class Dealing(ABC):
     """One batch under way. ``engines``: those that can be given work."""
 
     def __init__(self, requests: Sequence[GenerationRequest], engines: Sequence[int]) -> None:
@@ -53,19 +54,19 @@ class Dealing:
         self.copied = 0
         self._done: set[str] = set()
 
+    @abstractmethod
     def take(self, index: int) -> list[GenerationRequest]:
         """What engine ``index`` is to be given now. It holds it from now on."""
-        raise NotImplementedError
 
+    @abstractmethod
     def lose(self, index: int) -> None:
         """Engine ``index`` is gone, with all that it held."""
-        raise NotImplementedError
 
     def join(self, index: int) -> None:
         """An engine that was lost is there again."""
         self.hands.setdefault(index, Hand())
 
-    def abandon(self, index: int) -> None:
+    def abandon(self, index: int) -> None:  # noqa: B027
         """An engine that was lost will not come back."""
 
     def is_busy(self, index: int) -> bool:
@@ -96,7 +97,7 @@ class Dealing:
                 self._finished(index, generation)
         return first
 
-    def _finished(self, index: int, generation: Generation) -> None:
+    def _finished(self, index: int, generation: Generation) -> None:  # noqa: B027
         """Something is finished for the first time."""
 
 

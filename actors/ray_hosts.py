@@ -32,7 +32,7 @@ def check_reachable(address: str) -> None:
     address = (os.environ.get("RAY_ADDRESS") or address) if address == "auto" else address
     if address.startswith("ray://"):
         raise ClusterError(
-            f"RAY_ADDRESS={address} is an address of Ray Client, over which no run can be driven",
+            f"RAY_ADDRESS={address} is an address of Ray Client, which AGRL does not support",
             hint="unset it on a host of the cluster, or submit the run as a job (`ray job submit`)",
         )
     host, _, port = address.rpartition(":")

@@ -226,8 +226,8 @@ def _check_placement(config: Config) -> None:
         raise ConfigError(f"ray.address={config.ray.address} contradicts ray=inline, which starts no Ray")
     if (config.ray.address or "").startswith("ray://"):
         raise ConfigError(
-            f"ray.address={config.ray.address} is an address of Ray Client, over which no run can be driven: results "
-            "do not stream through it",
+            f"ray.address={config.ray.address} is an address of Ray Client, which AGRL does not support: no run has "
+            "been driven over it",
             hint="submit the run as a job (`ray job submit --address http://HEAD:8265 -- agrl train ray=cluster ...`), "
             "or start it on a host of the cluster with ray.address=auto or ray.address=HEAD:6379",
         )

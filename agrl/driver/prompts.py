@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from agrl.config.schema import Config, TaskConfig
+from agrl.data.pool import Pool
 from agrl.errors import DataError
 from agrl.models.positions import check_positions
 from agrl.models.tokens import (
@@ -30,6 +31,7 @@ if TYPE_CHECKING:
 
 
 CACHED_PROMPTS = 16_384  # a few kilobytes each
+TRIED = 64  # examples of a pool's beginning that are tried before it is used
 
 
 class PromptEncoder:
@@ -90,6 +92,10 @@ class PromptEncoder:
                 hint="raise task.max_prompt_tokens, or shorten the prompt in the rule book",
             )
         return kept
+
+    def first_fitting(self, pool: Pool, hinted: bool) -> list[Example]:
+        """Those of the pool's first examples that fit. Raises DataError when none does."""
+        return self.fitting(pool.take(range(min(TRIED, len(pool)))), hinted)
 
     def fits(self, example: Example, hinted: bool) -> bool:
         """Whether its prompt (with its fullest hint when ``hinted``) is within ``task.max_prompt_tokens``."""

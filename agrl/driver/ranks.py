@@ -58,7 +58,7 @@ def _broken(rank: Service, error: Exception, waiting: dict[Pending, Service], do
                 done.result()
             except ServiceDied as death:
                 return _died(death, doing)
-            except Exception:
+            except Exception:  # its end of the same broken collective: what is wanted is who died
                 continue
     if waiting:
         return _hung(list(waiting.values()), f"when the collective of {rank.who()} broke", doing)

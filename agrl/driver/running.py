@@ -23,7 +23,7 @@ from agrl.driver.prompts import PromptEncoder
 from agrl.driver.recording import open_recorder, where_watched
 from agrl.driver.results import leave_results
 from agrl.driver.run_folder import Checkpoint, RunFolder
-from agrl.driver.services import TRIED, Services, start_services
+from agrl.driver.services import Services, start_services
 from agrl.driver.stall import needs_answers, refuse_unparsed
 from agrl.errors import ConfigError
 from agrl.relevance.metrics import shares
@@ -131,7 +131,7 @@ def load_data(config: Config, hinted: bool, console=None) -> TaskData:
     encoder = PromptEncoder.load(config)
     pool = open_pool(config.data.train, console)
     check_pool(config, len(pool))
-    encoder.fitting(pool.take(range(min(TRIED, len(pool)))), hinted)
+    encoder.first_fitting(pool, hinted)
     return TaskData(pool, hinted, evaluation_sets(config, encoder))
 
 

@@ -26,8 +26,7 @@ from agrl.relevance.reward import Scorer
 from agrl.relevance.rulebook import RuleBook
 from replay.core import ReplayCore
 
-TRIED = 64  # examples of the pool's beginning that are tried for a prompt that fits
-PROMPTS = 4  # of these, to try the first broadcast with
+PROMPTS = 4  # of the pool, to try the first broadcast with
 
 
 @dataclass
@@ -60,7 +59,7 @@ class Services:
         return notice
 
     def _some_prompts(self) -> list[np.ndarray]:
-        first = self.encoder.fitting(self.pool.take(range(min(TRIED, len(self.pool)))), self.hinted)
+        first = self.encoder.first_fitting(self.pool, self.hinted)
         return [self.encoder.prompt(example) for example in first[:PROMPTS]]
 
     @property

@@ -20,7 +20,7 @@ def make(placement: Placement, calls: list[str]) -> Services:
     service = SimpleNamespace(ready=lambda: SimpleNamespace(result=lambda: None))
     rollouts = SimpleNamespace(ready=does("engines load"), sleep=does("sleep"))
     learner = SimpleNamespace(setup=does("learner loads", ""), rest=does("rest"))
-    pool, encoder = Pool.of([Example("a", "q", Product("t"), 4)]), SimpleNamespace(fitting=lambda *_: [])
+    pool, encoder = Pool.of([Example("a", "q", Product("t"), 4)]), SimpleNamespace(first_fitting=lambda *_: [])
     return Services(config, None, pool, False, None, None, encoder, None, rollouts, service, service, learner)
 
 
