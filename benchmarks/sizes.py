@@ -25,9 +25,9 @@ from agrl.config.schema import Config
 from agrl.config.words import setting
 from agrl.data.catalogue.build import make_catalogue
 from agrl.data.catalogue.spec import CatalogueSpec
-from agrl.driver.foresight import foresee
+from agrl.placement.foresight import foresee
 from agrl.driver.loop import train
-from agrl.driver.machines import described
+from agrl.placement.machines import described
 from agrl.driver.tiny_model import tiny_model
 from agrl.machine import memory_bytes
 from agrl.models.build import TinyShape

@@ -58,8 +58,8 @@ def run(args: argparse.Namespace) -> int:
     """Show the plan; the exit code is 1, with the reason, for one that cannot work."""
     os.environ.setdefault("DS_ACCELERATOR", "cpu")  # or DeepSpeed looks for one, and says what it has not found
     from agrl.config.compose import load_config
-    from agrl.driver.foresight import as_json, foresee
-    from agrl.driver.machines import bytes_of, described, live, rate_of
+    from agrl.placement.foresight import as_json, foresee
+    from agrl.placement.machines import bytes_of, described, live, rate_of
     from agrl.errors import ConfigError
     from agrl.report.terminal import console, terminal_before_log
 
@@ -80,7 +80,7 @@ def run(args: argparse.Namespace) -> int:
     if args.json:
         console().print(json.dumps(as_json(found), indent=2), soft_wrap=True)
     else:
-        from agrl.driver.plan_table import show
+        from agrl.placement.table import show
 
         show(console(), found)
     return 0

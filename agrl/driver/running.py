@@ -16,8 +16,8 @@ from agrl.data.pool import Pool, open_pool
 from agrl.driver.checkpoint import restore, save_checkpoint
 from agrl.driver.clock import Clock
 from agrl.driver.evaluate import evaluate_sets, evaluation_sets
-from agrl.driver.foresight import first_lines
-from agrl.driver.placement import host_lines
+from agrl.placement.foresight import first_lines
+from agrl.placement.places import host_lines
 from agrl.driver.plan import check_pool, describe
 from agrl.driver.prompts import PromptEncoder
 from agrl.driver.recording import open_recorder, where_watched

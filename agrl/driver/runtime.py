@@ -7,9 +7,9 @@ from pathlib import Path
 
 from actors.runtime import Runtime
 from agrl.config.schema import Config, RayMode
-from agrl.driver.foresight import check_gpus
-from agrl.driver.machines import wanted_gpus
-from agrl.driver.placement import SERVICES, placement_groups
+from agrl.placement.foresight import check_gpus
+from agrl.placement.machines import wanted_gpus
+from agrl.placement.places import SERVICES, placement_groups
 from agrl.driver.preflight import check_hosts
 
 

@@ -18,9 +18,9 @@ from agrl.config.schema import Config, RayMode
 from agrl.data.files import read_examples
 from agrl.driver.checkpoint import Length, is_due, restore, save_checkpoint, to_resume
 from agrl.driver.claim import claimed
-from agrl.driver.foresight import first_lines
+from agrl.placement.foresight import first_lines
 from agrl.driver.learners import LearnerGroup
-from agrl.driver.placement import host_lines
+from agrl.placement.places import host_lines
 from agrl.driver.prompts import PromptEncoder
 from agrl.driver.recording import open_recorder, where_watched
 from agrl.driver.results import leave_results

@@ -10,6 +10,7 @@ from pathlib import Path
 
 import pytest
 
+from agrl.driver.run_folder import RunFolder
 from agrl.report.recorder import read_jsonl
 from tests.cluster.conftest import SEVERAL
 from tests.cluster.hosts import HostError
@@ -51,7 +52,7 @@ def test_a_learner_host_that_dies_is_named_and_other_hosts_go_on_to_the_same_wei
     peace, run = run[0], cluster.hosts.shared / "killed"
     words = ("ray=cluster", *SEVERAL, "trainer.checkpoint_every=1")
     job = cluster.submit("agrl", "train", *overrides(world, run, *words))
-    wait_for_step(job, run, 0)
+    wait_for_checkpoint(job, run)
     host = next(h for h in range(len(cluster.cpus)) if h != HEAD and cluster.has(h, "LearnerRank"))
     cluster.hosts.kill(host)
     try:
@@ -78,9 +79,10 @@ def weights(run: Path) -> bytes:
     return (run / "model" / "model.safetensors").read_bytes()
 
 
-def wait_for_step(job, run: Path, step: int) -> None:
-    deadline, metrics = time.monotonic() + 240, run / "metrics.jsonl"
-    while not metrics.is_file() or all(row["step"] < step for row in read_jsonl(metrics)):
+def wait_for_checkpoint(job, run: Path) -> None:
+    """Wait for a whole checkpoint: a step's row is written before its checkpoint is, and a host may die in between."""
+    deadline = time.monotonic() + 240
+    while RunFolder(run).latest() is None:
         if time.monotonic() > deadline or job.terminal.poll() is not None:
-            pytest.fail(f"no step {step}\n{job.said}")
+            pytest.fail(f"no checkpoint\n{job.said}")
         time.sleep(0.05)

@@ -9,7 +9,7 @@ from actors.placement import Bundle, Group, Seat
 from actors.ray_service import start_ray
 from actors.runtime import Runtime
 from agrl.config.compose import load_config
-from agrl.driver.placement import placement_groups
+from agrl.placement.places import placement_groups
 from agrl.errors import ClusterError
 
 

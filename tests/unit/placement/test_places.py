@@ -5,7 +5,7 @@ from hypothesis import strategies as st
 
 from actors.placement import Bundle, Group, Room, Seat, amount, never_fits, what_is_missing
 from agrl.config.compose import load_config
-from agrl.driver.placement import host_lines, placement_groups
+from agrl.placement.places import host_lines, placement_groups
 from agrl.network import Host
 
 

@@ -1,6 +1,6 @@
 """Writes the table of docs/placement.md: every shipped size on every shipped cluster.
 
-python -m agrl.driver.plan_document
+python -m agrl.placement.document
 """
 
 from __future__ import annotations
@@ -9,9 +9,9 @@ from pathlib import Path
 
 from agrl.config.compose import load_config
 from agrl.config.keys import choices
-from agrl.driver.fits import GIB, gib
-from agrl.driver.foresight import foresee
-from agrl.driver.machines import described
+from agrl.placement.fits import GIB, gib
+from agrl.placement.foresight import foresee
+from agrl.placement.machines import described
 
 BEGIN, END = "<!-- combinations: begin -->", "<!-- combinations: end -->"
 CARD, LARGE_CARD = 79, 139  # GiB that programs see of "80 GB" and of "141 GB"

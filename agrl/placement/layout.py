@@ -8,8 +8,8 @@ from dataclasses import dataclass, replace
 
 from actors.placement import Bundle, Group, what_is_missing
 from agrl.config.schema import Config
-from agrl.driver.machines import Machine, Machines
-from agrl.driver.placement import SERVICES, placement_groups
+from agrl.placement.machines import Machine, Machines
+from agrl.placement.places import SERVICES, placement_groups
 from agrl.errors import ClusterError
 
 ENOUGH = 1e-9

@@ -6,7 +6,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 
 from agrl.config.schema import Config, Placement
-from agrl.driver.layout import Layout, Place
+from agrl.placement.layout import Layout, Place
 from agrl.errors import ConfigError
 from agrl.models.architecture import BYTES, Architecture
 from agrl.models.engine_memory import EngineMemory, engine_memory

@@ -9,8 +9,8 @@ from collections.abc import Sequence
 from rich.box import SIMPLE_HEAD
 from rich.console import Console
 
-from agrl.driver.fits import Device, Part, gib
-from agrl.driver.foresight import Foresight
+from agrl.placement.fits import Device, Part, gib
+from agrl.placement.foresight import Foresight
 from agrl.report.plain import PlainTable
 
 

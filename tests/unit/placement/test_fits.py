@@ -4,9 +4,9 @@ import pytest
 
 from agrl.config.compose import load_config
 from agrl.config.keys import choices
-from agrl.driver.fits import CONTEXT, GIB, check_fits, gib
-from agrl.driver.foresight import architecture_of, as_json, check_gpus, first_lines, foresee
-from agrl.driver.machines import described
+from agrl.placement.fits import CONTEXT, GIB, check_fits, gib
+from agrl.placement.foresight import architecture_of, as_json, check_gpus, first_lines, foresee
+from agrl.placement.machines import described
 from agrl.errors import ConfigError, ModelError
 
 CARD, LARGE_CARD = 79 * GIB, 139 * GIB  # of "80 GB" and of "141 GB"

@@ -11,7 +11,7 @@ from actors.gpu_probe import gpu_memory
 from actors.placement import Room
 from actors.runtime import Runtime
 from agrl.config.schema import Config
-from agrl.driver.placement import SERVICES, placement_groups
+from agrl.placement.places import SERVICES, placement_groups
 from agrl.errors import ClusterError, ConfigError
 from agrl.network import Host
 
