@@ -25,12 +25,12 @@ from agrl.config.schema import Config
 from agrl.config.words import setting
 from agrl.data.catalogue.build import make_catalogue
 from agrl.data.catalogue.spec import CatalogueSpec
-from agrl.placement.foresight import foresee
 from agrl.driver.loop import train
-from agrl.placement.machines import described
 from agrl.driver.tiny_model import tiny_model
 from agrl.machine import memory_bytes
 from agrl.models.build import TinyShape
+from agrl.placement.foresight import foresee
+from agrl.placement.machines import described
 from agrl.report.terminal import close_terminal, open_terminal
 
 SIZES = [name for name in choices("size") if name.startswith("qwen3_")]

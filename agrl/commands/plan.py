@@ -58,9 +58,9 @@ def run(args: argparse.Namespace) -> int:
     """Show the plan; the exit code is 1, with the reason, for one that cannot work."""
     os.environ.setdefault("DS_ACCELERATOR", "cpu")  # or DeepSpeed looks for one, and says what it has not found
     from agrl.config.compose import load_config
+    from agrl.errors import ConfigError
     from agrl.placement.foresight import as_json, foresee
     from agrl.placement.machines import bytes_of, described, live, rate_of
-    from agrl.errors import ConfigError
     from agrl.report.terminal import console, terminal_before_log
 
     given = [name for name in ("hosts", "gpus", "cpus", "gpu_memory") if getattr(args, name)]

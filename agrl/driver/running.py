@@ -16,8 +16,6 @@ from agrl.data.pool import Pool, open_pool
 from agrl.driver.checkpoint import restore, save_checkpoint
 from agrl.driver.clock import Clock
 from agrl.driver.evaluate import evaluate_sets, evaluation_sets
-from agrl.placement.foresight import first_lines
-from agrl.placement.places import host_lines
 from agrl.driver.plan import check_pool, describe
 from agrl.driver.prompts import PromptEncoder
 from agrl.driver.recording import open_recorder, where_watched
@@ -26,6 +24,8 @@ from agrl.driver.run_folder import Checkpoint, RunFolder
 from agrl.driver.services import Services, start_services
 from agrl.driver.stall import needs_answers, refuse_unparsed
 from agrl.errors import ConfigError
+from agrl.placement.foresight import first_lines
+from agrl.placement.places import host_lines
 from agrl.relevance.metrics import shares
 from agrl.relevance.records import Example
 from agrl.relevance.rulebook import load_rulebook

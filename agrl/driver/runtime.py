@@ -7,10 +7,10 @@ from pathlib import Path
 
 from actors.runtime import Runtime
 from agrl.config.schema import Config, RayMode
+from agrl.driver.preflight import check_hosts
 from agrl.placement.foresight import check_gpus
 from agrl.placement.machines import wanted_gpus
 from agrl.placement.places import SERVICES, placement_groups
-from agrl.driver.preflight import check_hosts
 
 
 def start_runtime(config: Config, run: Path, services: Collection[str] = SERVICES) -> Runtime:

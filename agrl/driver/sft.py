@@ -18,15 +18,15 @@ from agrl.config.schema import Config, RayMode
 from agrl.data.files import read_examples
 from agrl.driver.checkpoint import Length, is_due, restore, save_checkpoint, to_resume
 from agrl.driver.claim import claimed
-from agrl.placement.foresight import first_lines
 from agrl.driver.learners import LearnerGroup
-from agrl.placement.places import host_lines
 from agrl.driver.prompts import PromptEncoder
 from agrl.driver.recording import open_recorder, where_watched
 from agrl.driver.results import leave_results
 from agrl.driver.run_folder import Checkpoint, RunFolder
 from agrl.driver.runtime import start_runtime
 from agrl.errors import ConfigError, DataError
+from agrl.placement.foresight import first_lines
+from agrl.placement.places import host_lines
 from agrl.relevance.hints import reference_judgement
 from agrl.relevance.records import Example
 from agrl.report.progress import numbers, phase, progress

@@ -6,11 +6,11 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 
 from agrl.config.schema import Config, Placement
-from agrl.placement.layout import Layout, Place
 from agrl.errors import ConfigError
 from agrl.models.architecture import BYTES, Architecture
 from agrl.models.engine_memory import EngineMemory, engine_memory
 from agrl.models.memory import LearnerMemory, learner_memory
+from agrl.placement.layout import Layout, Place
 
 GIB = 2**30
 CONTEXT = GIB  # of each process on a GPU: CUDA's own, the buffers of NCCL and cuBLAS. Assumed, not measured

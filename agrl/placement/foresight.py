@@ -11,12 +11,12 @@ from actors.gpu_probe import gpu_memory
 from actors.runtime import Runtime
 from agrl.config.keys import conf_folder
 from agrl.config.schema import Config, Transport
+from agrl.models.architecture import BYTES, Architecture, read_architecture
+from agrl.models.traffic import Traffic, step_traffic
 from agrl.placement.fits import TRANSIENT, Device, Memory, check_fits, gib, memory_of
 from agrl.placement.layout import Layout, lay_out
 from agrl.placement.machines import PROBE_S, Machines, described, wanted_gpus
 from agrl.placement.places import SERVICES
-from agrl.models.architecture import BYTES, Architecture, read_architecture
-from agrl.models.traffic import Traffic, step_traffic
 
 
 @dataclass(frozen=True)

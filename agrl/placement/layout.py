@@ -8,9 +8,9 @@ from dataclasses import dataclass, replace
 
 from actors.placement import Bundle, Group, what_is_missing
 from agrl.config.schema import Config
+from agrl.errors import ClusterError
 from agrl.placement.machines import Machine, Machines
 from agrl.placement.places import SERVICES, placement_groups
-from agrl.errors import ClusterError
 
 ENOUGH = 1e-9
 

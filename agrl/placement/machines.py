@@ -11,9 +11,9 @@ from actors.gpu_probe import gpu_memory
 from actors.placement import Room
 from actors.runtime import Runtime
 from agrl.config.schema import Config
-from agrl.placement.places import SERVICES, placement_groups
 from agrl.errors import ClusterError, ConfigError
 from agrl.network import Host
+from agrl.placement.places import SERVICES, placement_groups
 
 PROBE_S = 60.0  # for a host to tell the memory of its GPUs
 SIZE = re.compile(r"([\d.]+)\s*(Ki|Mi|Gi|Ti|K|M|G|T)?(B|bit)?(?:/s|ps)?", re.IGNORECASE)

@@ -9,8 +9,8 @@ from actors.placement import Bundle, Group, Seat
 from actors.ray_service import start_ray
 from actors.runtime import Runtime
 from agrl.config.compose import load_config
-from agrl.placement.places import placement_groups
 from agrl.errors import ClusterError
+from agrl.placement.places import placement_groups
 
 
 class Worker:

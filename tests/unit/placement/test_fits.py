@@ -4,10 +4,10 @@ import pytest
 
 from agrl.config.compose import load_config
 from agrl.config.keys import choices
+from agrl.errors import ConfigError, ModelError
 from agrl.placement.fits import CONTEXT, GIB, check_fits, gib
 from agrl.placement.foresight import architecture_of, as_json, check_gpus, first_lines, foresee
 from agrl.placement.machines import described
-from agrl.errors import ConfigError, ModelError
 
 CARD, LARGE_CARD = 79 * GIB, 139 * GIB  # of "80 GB" and of "141 GB"
 SIZES = [name for name in choices("size") if name.startswith("qwen3_")]

@@ -8,10 +8,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from agrl.config.compose import load_config
+from agrl.errors import ClusterError, ConfigError
 from agrl.placement.layout import lay_out
 from agrl.placement.machines import bytes_of, described, rate_of, wanted_gpus
 from agrl.placement.table import names
-from agrl.errors import ClusterError, ConfigError
 
 BASE = load_config(["experiment=agrl_tiny", "model.path=m", "learner.ranks=1", "rollout.actors=1"])
 

@@ -5,8 +5,8 @@ from hypothesis import strategies as st
 
 from actors.placement import Bundle, Group, Room, Seat, amount, never_fits, what_is_missing
 from agrl.config.compose import load_config
-from agrl.placement.places import host_lines, placement_groups
 from agrl.network import Host
+from agrl.placement.places import host_lines, placement_groups
 
 
 def groups(*words, **more):
