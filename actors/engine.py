@@ -16,11 +16,11 @@ from actors.engine_build import build_engine, check_version
 from actors.engine_requests import RequestsInHand, scheduler_of
 from actors.engine_weights import check_adapters, check_held, none_missing, on_worker
 from actors.generation import EngineSettings, Generation, GenerationRequest, Pace, Progress, SamplingSettings
-from agrl.errors import ActorError, WeightSyncError
+from agrl.errors import ActorError, AgrlError, WeightSyncError
 from agrl.models.files import files_of_the_model
 from agrl.network import this_host
 from agrl.transport.collective import Meeting
-from agrl.transport.parcel import Parcel, is_adapter
+from agrl.transport.parcel import Parcel, TransferFailed, is_adapter
 
 SHARED_MEMORY = "/dev/shm"
 KEEP_WEIGHTS, DISCARD_WEIGHTS = 1, 2  # vLLM's levels of sleep; both discard the KV cache
@@ -104,7 +104,7 @@ class RolloutEngine:
         self._workers("open", transport, meeting)
 
     def take_weights(self, transport: str, *parcels: Parcel) -> None:
-        """Load a bucket of a broadcast, of which ``finish_weights`` is the end: until then there is no version.
+        """Load a bucket that is handed over; ``finish_weights`` ends the broadcast: until then there is no version.
 
         ``parcels``: of the learner ranks that send. Raises WeightSyncError, which names the weight and this host, for
         one that arrived damaged; TransferFailed when somebody else is gone.
@@ -113,12 +113,23 @@ class RolloutEngine:
             self.version, self._buckets, self._received = -1, 0, set()
         self._buckets += 1
         self._received |= {entry.name for entry in parcels[0].entries}
+        self._load(f"weights of bucket {parcels[0].number}", "take", transport, parcels)
+
+    def receive_weights(self, transport: str) -> None:
+        """Load all buckets of a broadcast, as the learner announces them to those that it is connected to.
+
+        Raises what ``take_weights`` raises.
+        """
+        self.version, self._buckets, self._received = -1, 0, set()
+        self._buckets, self._received = self._load("weights", "receive", transport)[0]
+
+    def _load(self, what: str, method: str, *args: Any) -> list[Any]:
         try:
-            self._workers("take", transport, parcels)
+            return self._workers(method, *args)
         except WeightSyncError:
             raise
         except Exception as error:
-            raise WeightSyncError(f"vLLM refused weights of bucket {parcels[0].number}: {error!r}") from error
+            raise WeightSyncError(f"vLLM refused {what}: {error!r}") from error
 
     def finish_weights(self, version: int, buckets: int) -> int:
         """The ``buckets`` that have come are ``version``; forget cached prompts. Returns ``version``.
@@ -177,7 +188,11 @@ class RolloutEngine:
     # ---------------------------------------------------------------------------------------------------------------
 
     def _workers(self, method: str, *args: Any) -> list[Any]:
-        return self._engine.collective_rpc(on_worker, args=(method, *args))
+        found = self._engine.collective_rpc(on_worker, args=(method, *args))
+        failures = [answer for answer in found if isinstance(answer, AgrlError)]
+        if failures:  # a worker's own first, before what befell somebody else
+            raise min(failures, key=lambda error: isinstance(error, TransferFailed))
+        return found
 
     def gauges(self) -> dict[str, float]:
         """Samples being decoded and waiting, the share of the KV cache in use, the version of the weights (not while

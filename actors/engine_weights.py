@@ -17,7 +17,7 @@ from typing import Any
 
 import torch
 
-from agrl.errors import WeightSyncError
+from agrl.errors import AgrlError, WeightSyncError
 from agrl.network import this_host
 from agrl.transport.checksum import MODULUS, bits
 from agrl.transport.collective import Meeting
@@ -92,10 +92,16 @@ def _not_what_was_sent(what: str, version: int, held: int, sent: int) -> str:
 
 
 def on_worker(worker: Any, method: str, *args: Any) -> Any:
-    """Call a method of the worker's ``WorkerWeights``; what ``collective_rpc`` is given."""
+    """Call a method of the worker's ``WorkerWeights``; what ``collective_rpc`` is given.
+
+    An error of ours is returned: of several workers vLLM loses the type of what one raises, and what the others answer.
+    """
     if not hasattr(worker, "agrl_weights"):
         worker.agrl_weights = WorkerWeights(worker)
-    return getattr(worker.agrl_weights, method)(*args)
+    try:
+        return getattr(worker.agrl_weights, method)(*args)
+    except AgrlError as error:
+        return error
 
 
 class WorkerWeights:
@@ -117,13 +123,39 @@ class WorkerWeights:
         self._receivers[transport] = make_receiver(transport, self._worker.device, mine)
 
     def take(self, transport: str, parcels: Sequence[Parcel]) -> None:
-        """Receive a bucket and load it. Raises WeightSyncError."""
-        if parcels[0].number == 0:
-            self._begin(adapters=is_adapter(parcels[0].entries[0].name))
+        """Receive a bucket that was handed over, and load it. Raises WeightSyncError."""
         if transport not in self._receivers:
             self.open(transport, None)
-        weights = unpack(parcels, self._receivers[transport])
-        self._sent |= {entry.name: (entry.bits, getattr(torch, entry.dtype)) for entry in parcels[0].entries}
+        self._put(parcels[0], unpack(parcels, self._receivers[transport]))
+
+    def receive(self, transport: str) -> tuple[int, set[str]]:
+        """Receive and load bucket after bucket as the learner announces them: how many came, and whose weights.
+
+        A worker that cannot load one still receives the rest, so that the group stays whole and nobody is held up.
+        Raises WeightSyncError, also TransferFailed.
+        """
+        names: set[str] = set()
+        buckets, failure = 0, None
+        for parcel in self._receivers[transport].announced():
+            weights = unpack([parcel], self._receivers[transport])
+            buckets += 1
+            names |= {entry.name for entry in parcel.entries}
+            failure = failure or self._try(parcel, weights)
+        if failure:
+            raise failure
+        return buckets, names
+
+    def _try(self, parcel: Parcel, weights: Iterable[tuple[str, torch.Tensor]]) -> Exception | None:
+        try:
+            self._put(parcel, weights)
+        except Exception as error:
+            return error.with_traceback(None)  # it would keep the bucket in memory
+        return None
+
+    def _put(self, parcel: Parcel, weights: Iterable[tuple[str, torch.Tensor]]) -> None:
+        if parcel.number == 0:
+            self._begin(adapters=is_adapter(parcel.entries[0].name))
+        self._sent |= {entry.name: (entry.bits, getattr(torch, entry.dtype)) for entry in parcel.entries}
         if self._loading:
             self._load(weights)
         else:

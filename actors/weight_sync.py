@@ -1,10 +1,15 @@
-"""The learner's weights into every rollout engine: in buckets, by the chosen transport, and again for who was lost."""
+"""The learner's weights into every rollout engine: in buckets, by the chosen transport, and again for who was lost.
+
+Two ways: parcels are handed over, a call to each engine for every bucket; or learner and engines are a group, and all
+buckets go along it in one call to each.
+"""
 
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import suppress
+from functools import partial
 from typing import Protocol
 
 from actors.pool import NoPlace, ServicePool
@@ -30,6 +35,10 @@ class WeightSource(Protocol):
 
     def open(self, transport: str, meeting: Meeting) -> None:
         """Join the group that the engines join. Raises TransferFailed."""
+        ...
+
+    def send(self, transport: str, adapters: bool) -> int:
+        """All buckets along that group, to engines that receive them meanwhile: how many. Raises TransferFailed."""
         ...
 
     def parcels(self, transport: str, adapters: bool) -> Iterator[list[Pending]]:
@@ -114,8 +123,9 @@ class WeightSync:
         try:
             if transport == "collective":
                 self._meet(transfer)
-            parcels = self._source.parcels(transport, self._adapters)
-            transfer.carry(transport, parcels)
+                transfer.along_group(transport, partial(self._source.send, transport, self._adapters))
+            else:
+                transfer.hand_over(transport, self._source.parcels(transport, self._adapters))
         except TransferFailed as failure:
             transfer.give_up(failure)
         for index, version in transfer.finish(self.version).items():
@@ -162,8 +172,13 @@ class Transfer:
         services = self._pool.services
         self._under_way.append({index: services[index].call(method, *arguments(index)) for index in self._left})
 
-    def carry(self, transport: str, parcels: Iterator[list[Pending]]) -> None:
-        """Hand over bucket after bucket; while engines load one, the next is gathered."""
+    def along_group(self, transport: str, send: Callable[[], int]) -> None:
+        """All buckets as the learner announces them. ``send``: see ``WeightSource``. Raises TransferFailed."""
+        self.call("receive_weights", lambda _: (transport,))
+        self._buckets = send()
+
+    def hand_over(self, transport: str, parcels: Iterator[list[Pending]]) -> None:
+        """Bucket after bucket; while engines load one, the next is gathered."""
         for parcel in parcels:
             self._buckets += 1
             self.call("take_weights", lambda _, parcel=parcel: (transport, *parcel))

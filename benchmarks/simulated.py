@@ -142,6 +142,12 @@ class SimulatedEngine:
     def take_weights(self, transport: str, *parcels: Parcel) -> None:
         pass
 
+    def open_transport(self, transport: str, meeting: Any) -> None:
+        pass
+
+    def receive_weights(self, transport: str) -> None:
+        pass
+
     def finish_weights(self, version: int, buckets: int) -> int:
         self.version = version
         return version
@@ -201,6 +207,9 @@ class SimulatedRank:
 
     def open_transport(self, transport: str, meeting: Any) -> None:
         return None
+
+    def send_weights(self, transport: str, adapters: bool) -> int:
+        return self._model.buckets
 
     def begin_weights(self, transport: str, adapters: bool) -> None:
         self._buckets = self._model.buckets

@@ -88,6 +88,10 @@ class CopyingEngine:
             self._parameters[name].copy_(tensor)
         self._sent += sum(entry.bits for entry in parcels[0].entries)
 
+    def receive_weights(self, transport: str) -> None:
+        for bucket in self._receivers[transport].announced():
+            self.take_weights(transport, bucket)
+
     def finish_weights(self, version: int, buckets: int) -> int:
         assert sum(parcel.bits(self._parameters.values())) % MODULUS == self._sent % MODULUS
         assert self._buckets == buckets

@@ -1,7 +1,12 @@
-"""A rank's weights on their way to the rollout engines, bucket by bucket, by whichever transport is asked for."""
+"""A rank's weights on their way to the rollout engines, in buckets, by whichever transport is asked for.
+
+Two ways: a transport that needs somebody to hand its parcels over is asked for one after another (``begin``, ``next``,
+``parcel``); one whose receivers are connected sends all of them (``send``).
+"""
 
 from __future__ import annotations
 
+from collections import deque
 from collections.abc import Generator, Iterator
 from typing import Protocol
 
@@ -52,18 +57,35 @@ class Outgoing:
             return failure
         return None
 
+    def send(self, transport: str, adapters: bool) -> int | TransferFailed:
+        """All buckets: how many there were, or why they did not arrive."""
+        self._break_off()
+        sender = self._sender(transport)
+        named = iter(self._weights(adapters, sender))
+        try:
+            return sum(1 for _ in pack(named, sender, self.bucket_bytes))
+        except TransferFailed as failure:
+            deque(named, maxlen=0)  # the other ranks know nothing of it: they gather to the end, and wait for this one
+            return failure
+
     def begin(self, transport: str, adapters: bool) -> None:
         """The next bucket is the first."""
-        if isinstance(self._buckets, Generator):
-            self._buckets.close()  # a broadcast that broke off still holds what it had gathered
-        self.parcel = None
-        if self._rank == 0 or transport in FROM_EVERY_RANK:
-            if transport not in self._senders:
-                self.open(transport, None)
-            sender = self._senders[transport]
-        else:
-            sender = Bystander()
+        self._break_off()
+        sender = self._sender(transport)
         self._buckets = pack(self._weights(adapters, sender), sender, self.bucket_bytes)
+
+    def _break_off(self) -> None:
+        """Let go of what a broadcast that was not read to its end had gathered."""
+        if isinstance(self._buckets, Generator):
+            self._buckets.close()
+        self.parcel = None
+
+    def _sender(self, transport: str) -> Sender:
+        if self._rank > 0 and transport not in FROM_EVERY_RANK:
+            return Bystander()
+        if transport not in self._senders:
+            self.open(transport, None)
+        return self._senders[transport]
 
     def _weights(self, adapters: bool, sender: Sender) -> Named:
         if isinstance(sender, Bystander) and self._engine.zero_stage < 3:

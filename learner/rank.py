@@ -161,6 +161,13 @@ class LearnerRank:
         """Connect to the engines; the error is returned, because it ends no learner."""
         return self.outgoing.open(transport, meeting)
 
+    def send_weights(self, transport: str, adapters: bool) -> int | TransferFailed:
+        """Send all weights, adapters merged, or the adapters alone, to engines that are connected.
+
+        Returns the number of buckets, or why they did not arrive. Every rank that gathers must call; rank 0 knows.
+        """
+        return self.outgoing.send(transport, adapters)
+
     def begin_weights(self, transport: str, adapters: bool) -> None:
         """The next bucket is the first: of all weights, adapters merged, or of the adapters alone."""
         self.outgoing.begin(transport, adapters)

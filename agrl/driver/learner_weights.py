@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from actors.rollout_pool import RolloutPool
-from actors.service import Pending
+from actors.service import Pending, Service
 from agrl.driver.learners import LearnerGroup
 from agrl.transport.collective import Meeting
 from agrl.transport.named import FROM_EVERY_RANK
@@ -36,9 +36,8 @@ class LearnerWeights:
             raise failure
 
     def parcels(self, transport: str, adapters: bool) -> Iterator[list[Pending]]:
-        ranks = self._learner.ranks
-        senders = ranks if transport in FROM_EVERY_RANK else ranks[:1]
-        gathering = ranks if self._learner.config.learner.zero_stage == 3 else senders  # the others hold nothing of use
+        senders = self._learner.ranks if transport in FROM_EVERY_RANK else self._learner.ranks[:1]
+        gathering = self._gathering(senders)
         self._learner.on_ranks(gathering, "begin_weights", transport, adapters)
         while True:
             found = self._learner.on_ranks(gathering, "next_bucket")[0]
@@ -47,3 +46,14 @@ class LearnerWeights:
             if not found:
                 return
             yield [rank.call("parcel") for rank in senders]
+
+    def send(self, transport: str, adapters: bool) -> int:
+        gathering = self._gathering(self._learner.ranks[:1])
+        found = self._learner.on_ranks(gathering, "send_weights", transport, adapters)[0]
+        if isinstance(found, TransferFailed):
+            raise found
+        return found
+
+    def _gathering(self, senders: list[Service]) -> list[Service]:
+        """The ranks that take part: the others hold nothing of use."""
+        return self._learner.ranks if self._learner.config.learner.zero_stage == 3 else senders

@@ -6,15 +6,20 @@ member that fails leaves the group at once, which ends the waits of those that i
 A bucket goes along the members in a chain, in pieces: each hands a piece on while it gets the next, so that no link
 carries a bucket twice. NCCL's broadcast does that; Gloo's sends a bucket over the first link as often as there are
 branches, so over Gloo the chain is made here.
+
+The group itself says what comes, so that nobody has to be told by another way: before each bucket go the length of its
+list of weights and that list, and a length of 0 is the end.
 """
 
 from __future__ import annotations
 
+import json
 import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from datetime import timedelta
+from itertools import count
 from typing import Any, Protocol
 
 import torch
@@ -167,28 +172,39 @@ def _backend(store: Any, meeting: Meeting, limit: timedelta, device: torch.devic
 
 
 class CollectiveSender(Sender):
-    """A parcel is told first, then broadcast while the next bucket is gathered."""
+    """Each bucket is announced and broadcast while the next one is gathered."""
 
     def __init__(self, group: Group, capacity: int) -> None:
         self.group, self._staging = group, Staging(capacity, group.device)
-        self._under_way: tuple[Work, str] | None = None
+        self._under_way: list[tuple[Work, str]] = []
 
     def hold(self, tensor: torch.Tensor) -> torch.Tensor:
         return self._staging.hold(tensor)
 
     def send(self, number: int, entries: tuple[Entry, ...]) -> Parcel:
-        self.finish()
-        flat = self._staging.take()
-        if flat.is_cuda:
-            torch.cuda.current_stream().synchronize()  # NCCL has a stream of its own
-        what = f"the broadcast of bucket {number}"
-        self._under_way = self.group.broadcast(flat, what), what
+        self._wait()
+        listed = torch.frombuffer(bytearray(_listed(entries)), dtype=torch.uint8).to(self.group.device)
+        self._start(f"the broadcast of bucket {number}", self._length(listed), listed, self._staging.take())
         return Parcel(number, entries)
 
     def finish(self) -> None:
-        under_way, self._under_way = self._under_way, None
-        if under_way is not None:
-            self.group.wait(*under_way)
+        self._wait()
+        self._start("the end of the broadcast", self._length(()))
+        self._wait()
+
+    def _length(self, listed: Sequence) -> torch.Tensor:
+        return torch.tensor([len(listed)], device=self.group.device)
+
+    def _start(self, what: str, *flats: torch.Tensor) -> None:
+        if self.group.device.type == "cuda":
+            torch.cuda.current_stream().synchronize()  # NCCL has a stream of its own
+        for flat in flats:
+            self._under_way.append((self.group.broadcast(flat, what), what))
+
+    def _wait(self) -> None:
+        under_way, self._under_way = self._under_way, []
+        for work in under_way:
+            self.group.wait(*work)
 
     def close(self) -> None:
         self.group.abort()
@@ -198,12 +214,32 @@ class CollectiveReceiver(Receiver):
     def __init__(self, group: Group) -> None:
         self.group, self._arrivals = group, Arrivals(group.device)
 
+    def announced(self) -> Iterator[Parcel]:
+        """The buckets of a broadcast, each to be given to ``receive`` before the next. Raises TransferFailed."""
+        for number in count():
+            length = torch.zeros(1, dtype=torch.int64, device=self.group.device)
+            if not (nbytes := int(self._fill(length, number))):
+                return
+            listed = self._fill(torch.empty(nbytes, dtype=torch.uint8, device=self.group.device), number)
+            yield Parcel(number, _entries(listed.cpu().numpy().tobytes()))
+
     def receive(self, parcels: Sequence[Parcel]) -> list[torch.Tensor]:
         parcel = parcels[0]
-        flat = self._arrivals.get(flat_bytes(parcel.entries))
-        what = f"to receive bucket {parcel.number}"
+        return split(self._fill(self._arrivals.get(flat_bytes(parcel.entries)), parcel.number), parcel.entries)
+
+    def _fill(self, flat: torch.Tensor, number: int) -> torch.Tensor:
+        what = f"to receive bucket {number}"
         self.group.wait(self.group.broadcast(flat, what), what)
-        return split(flat, parcel.entries)
+        return flat
 
     def close(self) -> None:
         self.group.abort()
+
+
+def _listed(entries: Sequence[Entry]) -> bytes:
+    """JSON, of which nothing can be run on its way back, as pickled bytes from a network could."""
+    return json.dumps([(entry.name, entry.dtype, entry.shape, entry.bits) for entry in entries]).encode()
+
+
+def _entries(listed: bytes) -> tuple[Entry, ...]:
+    return tuple(Entry(name, dtype, tuple(shape), value) for name, dtype, shape, value in json.loads(listed))
