@@ -162,14 +162,14 @@ class WorkerWeights:
             self._adapters |= {name: tensor.cpu().clone() for name, tensor in weights}
 
     def _begin(self, adapters: bool) -> None:
-        from vllm.model_executor.model_loader.reload import initialize_layerwise_reload
-
         if self._loading:  # a broadcast broke off: its layers are closed as they are, and loaded again
             self._end()
         self._sent: Sums = {}
         self._adapters: dict[str, torch.Tensor] = {}
         if adapters:
             return
+        from vllm.model_executor.model_loader.reload import initialize_layerwise_reload
+
         self._loaded: set[str] | None = set()
         self._packed: Sums = {}
         self._wanted = {_plain(name) for name, _ in self._model.named_parameters()}

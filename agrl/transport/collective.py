@@ -21,6 +21,7 @@ from dataclasses import dataclass
 from datetime import timedelta
 from itertools import count
 from typing import Any, Protocol
+from weakref import WeakSet
 
 import torch
 
@@ -53,6 +54,7 @@ class Group:
         from torch.distributed import PrefixStore, TCPStore
 
         self.meeting, self.device = meeting, device
+        self._chains: WeakSet[Chain] = WeakSet()
         host, _, port = meeting.address.rpartition(":")
         limit = timedelta(seconds=meeting.timeout_s)
         try:
@@ -76,7 +78,10 @@ class Group:
         """
         with self._leaving(what):
             if self.device.type == "cpu":
-                return Chain(self._group, flat)
+                chain = Chain(self._group, flat)
+                self._chains.add(chain)
+                chain.start()
+                return chain
             from torch.distributed import BroadcastOptions
 
             options = BroadcastOptions()
@@ -103,6 +108,8 @@ class Group:
     def abort(self) -> None:
         """Leave, whatever is under way."""
         group, self._group = getattr(self, "_group", None), None
+        for chain in self._chains:  # Gloo's connections end only with the last that refers to them
+            chain.drop()
         if group is not None:
             with suppress(Exception):  # it may be broken already
                 group.abort()
@@ -136,25 +143,31 @@ class Chain:
     """A bucket on its way through this member: the first sends its pieces on, the others when they have come."""
 
     def __init__(self, group: Any, flat: torch.Tensor) -> None:
-        self._group, self._pieces, self._sent = group, flat.split(PIECE_BYTES), []
+        self._group, self._pieces = group, flat.split(PIECE_BYTES)
+        self._coming, self._sent = [], []
         self._before, self._after = group.rank() - 1, group.rank() + 1
-        if self._before < 0:
-            self._coming = []
-            for number in range(len(self._pieces)):
+
+    def start(self) -> None:
+        for number, piece in enumerate(self._pieces):
+            if self._before < 0:
                 self._send(number)
-        else:
-            self._coming = [group.recv([piece], self._before, number) for number, piece in enumerate(self._pieces)]
+            else:
+                self._coming.append(self._group.recv([piece], self._before, number))
 
     def _send(self, number: int) -> None:
         if self._after < self._group.size():
             self._sent.append(self._group.send([self._pieces[number]], self._after, number))
 
     def wait(self, deadline: float) -> None:
-        for number, work in enumerate(self._coming):
-            work.wait(_left(deadline))
+        for number in range(len(self._coming)):  # no work in a variable, which the error of a failed one would keep
+            self._coming[number].wait(_left(deadline))
             self._send(number)
-        for work in self._sent:
-            work.wait(_left(deadline))
+        for number in range(len(self._sent)):
+            self._sent[number].wait(_left(deadline))
+
+    def drop(self) -> None:
+        """Refer no longer to the group, though somebody may still refer to this."""
+        self._group, self._coming, self._sent = None, [], []
 
 
 def _left(deadline: float) -> timedelta:

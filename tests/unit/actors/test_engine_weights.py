@@ -1,13 +1,20 @@
 """What the checksums of what workers hold tell, of one worker and of several that share a model; without vLLM."""
 
+from concurrent.futures import ThreadPoolExecutor
+from types import SimpleNamespace
+
 import pytest
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from actors.engine_weights import Loaded, check_adapters, check_held, none_missing
+from actors.engine_weights import Loaded, WorkerWeights, check_adapters, check_held, none_missing, on_worker
 from agrl.errors import WeightSyncError
 from agrl.transport.checksum import MODULUS, bits
+from agrl.transport.collective import CollectiveReceiver, CollectiveSender
+from agrl.transport.parcel import TransferFailed, pack
+from agrl.transport.staging import Staging
+from tests.unit.transport.test_collective import met
 
 
 def loaded(held: torch.Tensor, *sent: torch.Tensor, name: str = "layers.0.qkv.weight") -> Loaded:
@@ -61,3 +68,51 @@ def test_low_rank_updates_that_the_layers_do_not_hold_are_caught():
         WeightSyncError, match=r"low-rank updates of version 2 was not loaded .* is 00000003, .*00000007"
     ):
         check_adapters(2, [(7, 3)])
+
+
+class Worker:
+    """A vLLM worker of a group of two, without vLLM: it only keeps low-rank updates."""
+
+    rank, device = 0, torch.device("cpu")
+
+    def __init__(self, group):
+        self.agrl_weights = WorkerWeights(self)
+        self.agrl_weights._receivers["collective"] = CollectiveReceiver(group)
+
+    def get_model(self):
+        return SimpleNamespace()
+
+
+def updates(named, bucket_bytes=64):
+    """What a worker answers to a broadcast of low-rank updates, what it has then, and what the sender says."""
+    groups = met(2)
+    worker = Worker(groups[1])
+    with ThreadPoolExecutor(1) as threads:
+        sending = threads.submit(lambda: len(list(pack(named, CollectiveSender(groups[0], 64), bucket_bytes))))
+        answer = on_worker(worker, "receive", "collective")
+        return answer, worker.agrl_weights._adapters, sending.result(30)
+
+
+UPDATES = [(f"m{i}.lora_A.weight", torch.randn(2, 8)) for i in range(4)]
+
+
+def test_a_worker_receives_low_rank_updates_as_they_are_announced():
+    answer, held, buckets = updates(UPDATES)
+    assert answer == (4, {name for name, _ in UPDATES}) and buckets == 4
+    assert all(torch.equal(held[name], tensor) for name, tensor in UPDATES)
+
+
+def test_a_worker_that_finds_a_damaged_weight_takes_the_rest_from_the_group_before_it_says_so(monkeypatch):
+    take, taken = Staging.take, []
+
+    def flip(staging):
+        flat = take(staging)
+        taken.append(flat)
+        if len(taken) == 2:
+            flat[3] ^= 1
+        return flat
+
+    monkeypatch.setattr(Staging, "take", flip)
+    answer, held, buckets = updates(UPDATES)
+    assert isinstance(answer, WeightSyncError) and not isinstance(answer, TransferFailed)
+    assert "weight m1.lora_A.weight arrived damaged" in str(answer) and buckets == 4 and list(held) == [UPDATES[0][0]]

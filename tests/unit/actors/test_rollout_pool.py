@@ -166,7 +166,7 @@ def test_a_damaged_weight_is_named_with_actor_and_host():
 
 
 class Group(GivenWeights):
-    """A learner whose group breaks in the first bucket; told to the engines as through the object store."""
+    """A learner whose group breaks in the first bucket. Its members read what it has, as if it came along the group."""
 
     broken = True
 
@@ -174,19 +174,24 @@ class Group(GivenWeights):
         return "host:1"
 
     def open(self, transport, meeting):
-        self.met = meeting
+        self.met, Member.learner = meeting, self
 
-    def parcels(self, transport, adapters):
-        first, *others = super().parcels("object_store", adapters)
-        yield first
-        if transport == "collective" and self.broken:
-            raise TransferFailed("the broadcast of bucket 0 failed")
-        yield from others
+    def send(self, transport, adapters):
+        return len(list(self.announced()))
+
+    def announced(self):
+        for number, (parcel,) in enumerate(self.parcels("object_store", adapters=False)):
+            if self.broken and number:
+                raise TransferFailed("the broadcast of bucket 0 failed")
+            yield parcel.result()
 
 
 class Member(EchoEngine):
-    def take_weights(self, transport, *parcels):
-        super().take_weights("object_store", *parcels)
+    learner: Group
+
+    def receive_weights(self, transport):
+        for parcel in self.learner.announced():
+            self.take_weights("object_store", parcel)
 
 
 def engines(pool):
@@ -211,6 +216,38 @@ def test_a_group_that_breaks_with_a_dead_engine_is_healed_one_by_one_and_met_ane
         assert [engine.version for engine in engines(pool)] == [version] * 3
     assert [engine.meetings[-1].rank for engine in engines(pool)] == [1, 2, 3]
     assert [len(engine.meetings) for engine in engines(pool)] == [2, 1, 2]  # once for both
+
+
+def test_a_broadcast_along_a_group_is_a_call_to_each_engine_and_one_that_ends_it():
+    called = []
+
+    def on_start(name, life, service):
+        call = service.call
+        service.call = lambda method, *args: called.append((name, method)) or call(method, *args)
+
+    runtime = FragileRuntime(on_start)
+    pool = make_pool(runtime, Member, transport="collective")
+    weights = Group(runtime, small(a=1.0, b=2.0, c=3.0), bucket_bytes=48)
+    weights.broken = False
+    pool.broadcast(1, weights)
+    called.clear()
+    pool.broadcast(2, weights)
+    engines = ("rollout-0", "rollout-1")
+    assert called == [(name, method) for method in ("receive_weights", "finish_weights") for name in engines]
+
+
+def test_a_weight_that_is_damaged_along_a_group_is_named_though_the_group_breaks_for_the_others():
+    def damaged(transport):
+        raise WeightSyncError("weight b arrived damaged on host h")
+
+    def on_start(name, life, service):
+        if name == "rollout-1":
+            service.ready().result().receive_weights = damaged
+
+    runtime = FragileRuntime(on_start)
+    pool = make_pool(runtime, Member, transport="collective")
+    with pytest.raises(WeightSyncError, match="rollout-1: weight b arrived damaged on host h"):
+        pool.broadcast(1, Group(runtime, small(a=1.0, b=2.0), bucket_bytes=48))
 
 
 def test_a_group_that_breaks_though_everybody_lives_ends_the_run_by_name():

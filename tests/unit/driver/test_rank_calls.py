@@ -9,6 +9,7 @@ from actors.inline_service import InlinePending
 from actors.service import Pending
 from agrl.driver.learner_weights import LearnerWeights
 from agrl.driver.learners import LearnerGroup
+from agrl.transport.parcel import TransferFailed
 
 RANKS = 5
 
@@ -18,13 +19,15 @@ class Rank:
 
     def __init__(self) -> None:
         self.calls: list[tuple[str, tuple]] = []
-        self.buckets = 2
+        self.buckets, self.sends = 2, 7
 
     def call(self, method: str, *args: Any) -> Pending:
         self.calls.append((method, args))
         if method == "next_bucket":
             self.buckets -= 1
             return InlinePending(self.buckets >= 0)
+        if method == "send_weights":
+            return InlinePending(self.sends)
         return InlinePending({})
 
     def methods(self) -> list[str]:
@@ -47,6 +50,21 @@ def test_only_ranks_that_have_to_gather_are_asked_for_a_bucket(zero_stage, trans
     assert [len(senders) for senders in parcels] == [1, 1]
     for number, rank in enumerate(learner.ranks):
         assert rank.methods().count("next_bucket") == (3 if number < asked else 0)
+
+
+@pytest.mark.parametrize(("zero_stage", "asked"), [(2, 1), (3, RANKS)])
+def test_all_buckets_along_a_group_are_one_call_to_each_rank_that_gathers(zero_stage, asked):
+    learner = group(zero_stage)
+    assert LearnerWeights(learner).send("collective", adapters=True) == 7
+    calls = [rank.calls for rank in learner.ranks]
+    assert calls == [[("send_weights", ("collective", True))]] * asked + [[]] * (RANKS - asked)
+
+
+def test_a_group_that_broke_is_raised_and_ends_no_rank():
+    learner = group()
+    learner.ranks[0].sends = TransferFailed("the broadcast of bucket 3 failed")
+    with pytest.raises(TransferFailed, match="bucket 3"):
+        LearnerWeights(learner).send("collective", adapters=False)
 
 
 def test_every_rank_sends_within_a_shared_gpu():

@@ -4,7 +4,7 @@ import pytest
 import torch
 
 from agrl.transport.collective import Meeting
-from agrl.transport.object_store import ObjectStoreReceiver
+from agrl.transport.object_store import ObjectStoreReceiver, ObjectStoreSender
 from agrl.transport.parcel import TransferFailed, unpack
 from learner.outgoing import Outgoing
 
@@ -65,6 +65,27 @@ def test_a_pass_that_broke_off_lets_go_of_what_it_had_gathered_and_can_be_made_a
     outgoing.begin("object_store", adapters=False)
     assert engine.closed == 1
     assert [len(parcel.entries) for parcel in buckets(outgoing)] == [2, 2, 1]
+
+
+class Cut(ObjectStoreSender):
+    """Of a group that breaks with its second bucket."""
+
+    def send(self, number, entries):
+        if number == 1:
+            raise TransferFailed("the broadcast of bucket 0 failed")
+        return super().send(number, entries)
+
+
+def test_all_at_once_gathers_to_the_end_on_every_rank_even_if_nobody_takes_it_any_more():
+    engines = [Sharded(3) for _ in range(2)]
+    first, second = (Outgoing(engine, rank) for rank, engine in enumerate(engines))
+    assert [first.send("object_store", adapters=False), second.send("object_store", adapters=False)] == [3, 3]
+    first.begin("object_store", adapters=False)
+    first.next()
+    first._senders["object_store"] = Cut()
+    found = first.send("object_store", adapters=False)  # after a pass that broke off, too
+    assert isinstance(found, TransferFailed)
+    assert engines[0].gathered[-5:] == [0, 1, 2, 3, 4] and engines[0].closed == 3
 
 
 def test_adapters_alone():
