@@ -1,11 +1,14 @@
 """One RL step of every shipped size's architecture on the whole stack: real widths, random weights, few layers.
 
-    python benchmarks/sizes.py [--sizes qwen3_0.6b,...] [--layers 2] [--json FILE]
+    python benchmarks/sizes.py [--sizes qwen3_0.6b,...] [--layers 2] [--dtype float32] [--json FILE]
 
 Ray, vLLM and DeepSpeed on the CPU, with what conf/size says but for the lengths of a batch. The vocabulary is small, so
 that the model fits into this machine's memory; where all weights with their optimizer state would not, low-rank updates
 are trained. Random weights: no answer parses, so groups learn from the ground-truth trajectory. What is shown is that
 each architecture is loaded, sampled from, trained, broadcast and exported; seconds are of a machine without a GPU.
+``--dtype float32``: for a CPU without AVX-512, where a product in bfloat16 takes ten to a hundred times as long.
+``rank_bytes``, ``engine_bytes``: the most memory of their own that these processes had, with their libraries, sampled
+ten times a second.
 """
 
 from __future__ import annotations
@@ -14,8 +17,12 @@ import argparse
 import json
 import sys
 import tempfile
+import threading
 import time
+from contextlib import suppress
 from pathlib import Path
+
+import psutil
 
 sys.path[0] = str(Path(__file__).parents[1])
 
@@ -55,7 +62,8 @@ def shape_of(size: str, layers: int) -> TinyShape:
     )
 
 
-def configured(size: str, folder: Path, lora_rank: int = 0) -> Config:
+def configured(size: str, folder: Path, dtype: str = "", lora_rank: int = 0) -> Config:
+    """A step of this size; ``dtype``: not the size's own."""
     data = folder / "data"
     return load_config(
         [
@@ -65,12 +73,15 @@ def configured(size: str, folder: Path, lora_rank: int = 0) -> Config:
             setting("data.train", data / "train.parquet"),
             setting("data.evaluation", {"balanced": data / "balanced.parquet"}),
             f"model.lora_rank={lora_rank}",
+            *([f"model.dtype={dtype}"] if dtype else []),
             "~model.chat_template_args.enable_thinking",  # the small tokenizer has no chat template
             "task.prompt_style=brief",
             "task.max_prompt_tokens=160",
             "task.max_response_tokens=32",
             "learner.micro_batch_tokens=1024",
             "learner.lr=1e-5",
+            "learner.threads=1",  # threads of one process wait for each other where another process is busy, too
+            "rollout.threads=1",
             "rollout.kv_cache_gib=0.25",
             "rollout.max_concurrent=16",
             "trainer.steps=1",
@@ -86,19 +97,50 @@ def configured(size: str, folder: Path, lora_rank: int = 0) -> Config:
     )
 
 
-def one_step(size: str, layers: int, folder: Path) -> dict[str, float | int | str]:
+KINDS = {"LearnerRank": "rank", "Rollout": "engine", "VLLM": "engine"}  # by what the names of processes have in them
+
+
+class Watch:
+    """The most memory of their own that the processes of a kind had at a time, while it is open: "rank", "engine"."""
+
+    def __init__(self) -> None:
+        self.bytes, self._done = {"rank": 0, "engine": 0}, threading.Event()
+
+    def __enter__(self) -> Watch:
+        self._thread = threading.Thread(target=self._watch, daemon=True)
+        self._thread.start()
+        return self
+
+    def __exit__(self, *error: object) -> None:
+        self._done.set()
+        self._thread.join()
+
+    def _watch(self) -> None:
+        while not self._done.wait(0.1):
+            now = dict.fromkeys(self.bytes, 0)
+            for process in psutil.Process().children(recursive=True):
+                with suppress(psutil.Error):  # it has ended
+                    kind = next((k for name, k in KINDS.items() if name in " ".join(process.cmdline())), None)
+                    if kind:
+                        memory = process.memory_info()
+                        now[kind] += memory.rss - memory.shared
+            self.bytes = {kind: max(most, now[kind]) for kind, most in self.bytes.items()}
+
+
+def one_step(size: str, layers: int, folder: Path, dtype: str = "") -> dict[str, float | int | str]:
     """Make the model, train a step, and say what came out."""
     made = tiny_model(
         folder / f"{size}-model", folder / "data" / "seed.parquet", "relevance", "brief", shape_of(size, layers)
     )
-    config, lora = configured(size, folder), 0
+    config, lora = configured(size, folder, dtype), 0
     planned = foresee(config, described(config)).memory.rank
     if planned.peak > SHARE * memory_bytes():
         lora = 32
-        config = configured(size, folder, lora)
+        config = configured(size, folder, dtype, lora)
         planned = foresee(config, described(config)).memory.rank
     begin = time.perf_counter()
-    run = train(config, open_terminal(folder / f"{size}.log"))
+    with Watch() as watch:
+        run = train(config, open_terminal(folder / f"{size}.log"))
     seconds = time.perf_counter() - begin
     (row,) = [json.loads(line) for line in (run.path / "metrics.jsonl").read_text().splitlines()]
     kept = ("loss/total", "grad_norm", "sync/gap_mean", "time/rollout", "time/learn", "time/broadcast", "time/step")
@@ -110,6 +152,8 @@ def one_step(size: str, layers: int, folder: Path) -> dict[str, float | int | st
         "dtype": config.model.dtype,
         "lora_rank": lora,
         "planned_rank_bytes": planned.peak,
+        "rank_bytes": watch.bytes["rank"],
+        "engine_bytes": watch.bytes["engine"],
         "run_s": seconds,
         **shown,
     }
@@ -119,6 +163,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--sizes", default=",".join(SIZES), help="(%(default)s)")
     parser.add_argument("--layers", type=int, default=2, help="(%(default)s)")
+    parser.add_argument("--dtype", default="", help="(the size's own)")
     parser.add_argument("--json", type=Path, metavar="FILE", help="keep what other sizes the file has")
     args = parser.parse_args()
     found = json.loads(args.json.read_text())["sizes"] if args.json and args.json.exists() else {}
@@ -127,7 +172,7 @@ def main() -> None:
             folder = Path(name)
             make_catalogue(folder / "data", CatalogueSpec(seed_rows=200, pool_rows=40, balanced_rows=4, wild_rows=4))
             try:
-                found[size] = one_step(size, args.layers, folder)
+                found[size] = one_step(size, args.layers, folder, args.dtype)
             finally:
                 close_terminal()
         print(size, json.dumps(found[size], indent=1), flush=True)

@@ -76,6 +76,21 @@ def init_process_group(rank: int, world: int, address: str, timeout_s: float, on
     )
 
 
+def _take_apart(policy: torch.nn.Module, config: dict[str, Any], dtype: torch.dtype) -> None:
+    """Shard the weights for ZeRO-3, one at a time from where they were loaded: no device ever holds the whole model.
+
+    ``deepspeed.initialize`` does the same, after it has moved the whole model to the device.
+    """
+    import deepspeed
+
+    for parameter in policy.parameters():
+        if parameter.is_floating_point():
+            parameter.data = parameter.data.to(dtype)
+    deepspeed.zero.Init(module=policy, config_dict_or_path=config, dtype=dtype)
+    for buffer in policy.buffers():
+        buffer.data = buffer.data.to(torch.device(deepspeed.get_accelerator().current_device_name()))
+
+
 class TrainingEngine:
     """Forward, backward, step, checkpoint and gathered weights of one data-parallel rank."""
 
@@ -116,6 +131,8 @@ class TrainingEngine:
         }
         if dtype in DTYPE_SECTION:
             config[DTYPE_SECTION[dtype]] = {"enabled": True}
+        if zero_stage == 3:
+            _take_apart(policy, config, getattr(torch, dtype))
         self.engine, self.optimizer, _, _ = deepspeed.initialize(model=policy, optimizer=optimizer, config=config)
 
     @property

@@ -33,7 +33,7 @@ def _row(size: str, cluster: str) -> str:
     card = LARGE_CARD if (size, cluster) in LARGE else CARD
     found = foresee(config, described(config, gpu_bytes=card * GIB))
     turns = [(turn, device.total(turn)) for device in found.memory.devices for turn in device.turns]
-    learner = max(size for turn, size in turns if turn in ("loading", "learner's turn"))
+    learner = max(size for turn, size in turns if turn == "learner's turn")
     engines = max(size for turn, size in turns if turn == "engines' turn")
     shards = config.rollout.tensor_parallel
     cells = (

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 from agrl.config.schema import Config, Placement
 from agrl.errors import ConfigError
-from agrl.models.architecture import BYTES, Architecture
+from agrl.models.architecture import Architecture
 from agrl.models.engine_memory import EngineMemory, engine_memory
 from agrl.models.memory import LearnerMemory, learner_memory
 from agrl.placement.layout import Layout, Place
@@ -16,7 +16,6 @@ GIB = 2**30
 CONTEXT = GIB  # of each process on a GPU: CUDA's own, the buffers of NCCL and cuBLAS. Assumed, not measured
 ASLEEP = GIB  # beside that, of a vLLM engine that sleeps: its graphs and buffers. Assumed, not measured
 TRANSIENT = ("activations", "update", "broadcast")  # of a rank: one at a time
-TURNS = ("loading", "learner's turn", "broadcast", "engines' turn")
 
 
 @dataclass(frozen=True)
@@ -77,7 +76,7 @@ def memory_of(architecture: Architecture, config: Config, layout: Layout) -> Mem
         size = layout.machines.hosts[host].gpus[gpu] if gpu >= 0 else 0
         found = engine_memory(architecture, config, size) if any(p.service == "rollout" for p in places) else None
         engine = min((e for e in (engine, found) if e), key=lambda e: e.tokens, default=None)
-        device = _device(architecture, config, places, rank, found, size, gpu >= 0)
+        device = _device(config, places, rank, found, size, gpu >= 0)
         kinds.setdefault((tuple(p.service for p in places), size), []).append(device)
     devices = (Device(d[0].actors, d[0].turns, d[0].bytes, d[0].on_gpu, len(d)) for d in kinds.values())
     return Memory(tuple(devices), rank, engine)
@@ -114,7 +113,6 @@ def _shared(layout: Layout) -> Iterable[tuple[int, int, list[Place]]]:
 
 
 def _device(
-    architecture: Architecture,
     config: Config,
     places: list[Place],
     rank: LearnerMemory | None,
@@ -125,11 +123,8 @@ def _device(
     learners = [rank for place in places if place.service == "learner" and rank]
     engines = [engine for place in places if place.service == "rollout" and engine]
     turns: dict[str, tuple[Part, ...]] = {}
-    whole = architecture.parameters * BYTES[config.model.dtype]
     sleeps = config.ray.placement == Placement.colocated and on_gpu
     if learners:
-        if config.learner.zero_stage == 3 and on_gpu:  # DeepSpeed shards weights that are on the device already
-            turns["loading"] = (Part("learner", "whole weights", whole), *_asleep(engines, on_gpu), *_context(learners))
         asleep = _asleep(engines, on_gpu) if sleeps else _parts("engine", engines)
         turns["learner's turn"] = (*_working(learners), *asleep, *(_context(learners) if on_gpu else ()))
     if engines and learners and sleeps:

@@ -1,12 +1,16 @@
-"""The benchmarks for a GPU run on a CPU at a toy size, by the script that runs them there; no speed is asserted."""
+"""Benchmarks run on a CPU at a toy size, those for a GPU by the script that runs them there; no speed is asserted."""
 
 import json
 import os
 import re
 import subprocess
+import sys
 from pathlib import Path
 
 import pytest
+
+from agrl.config.keys import conf_folder
+from agrl.models.architecture import read_architecture
 
 SCRIPT = Path(__file__).parents[2] / "benchmarks" / "gpu.sh"
 PARTS = ("tests", "packing", "groups", "learner", "mfu", "sleep", "steps", "rollout", "weights")
@@ -102,3 +106,17 @@ def test_parts_go_on_where_they_stopped_and_one_that_failed_is_named_and_done_ag
     assert "groups: there already" in second.stdout and "mfu: there already" not in second.stdout
     assert (out / "mfu.json").exists()
     assert "there already" not in gpu_sh("--only", "groups", "--again", out, env=fake_python(leave)).stdout
+
+
+def test_a_real_size_of_one_layer_runs_a_step_at_its_real_widths(tmp_path):
+    file = tmp_path / "sizes.json"
+    words = ["--sizes", "qwen3_0.6b", "--layers", "1", "--dtype", "float32", "--json", file]
+    done = subprocess.run(
+        [sys.executable, SCRIPT.with_name("sizes.py"), *words], capture_output=True, text=True, timeout=300
+    )
+    assert done.returncode == 0, done.stdout + done.stderr
+    found = json.loads(file.read_text())["sizes"]["qwen3_0.6b"]
+    real = read_architecture(str(conf_folder() / "models" / "Qwen" / "Qwen3-0.6B"))
+    embedded = -(-found["vocabulary"] // 64) * 64
+    assert found["parameters"] == real.block + real.hidden * (embedded + 1)  # one table of tokens, and the last norm
+    assert found["grad_norm"] > 0 and found["sync/gap_mean"] < 1e-3  # the engine computes what the learner does

@@ -5,7 +5,7 @@ import pytest
 from agrl.config.compose import load_config
 from agrl.config.keys import choices
 from agrl.errors import ConfigError, ModelError
-from agrl.placement.fits import CONTEXT, GIB, check_fits, gib
+from agrl.placement.fits import GIB, check_fits, gib
 from agrl.placement.foresight import architecture_of, as_json, check_gpus, first_lines, foresee
 from agrl.placement.machines import described
 
@@ -78,11 +78,11 @@ def test_a_shared_gpu_needs_the_larger_of_its_turns_not_their_sum():
     assert "cache" not in owned["broadcast"] and "weights" in owned["broadcast"]
 
 
-def test_ranks_and_engines_apart_have_one_turn_each_and_zero_3_loads_whole_weights():
+def test_ranks_and_engines_apart_have_one_turn_each_and_zero_3_never_holds_the_whole_model():
     learner, engine = planned("size=qwen3_32b", "cluster=gpus_64").memory.devices
     assert (learner.count, engine.count) == (32, 32)
-    assert list(engine.turns) == ["engines' turn"] and list(learner.turns) == ["loading", "learner's turn"]
-    assert learner.total("loading") == pytest.approx(32_762_123_264 * 2 + CONTEXT)
+    assert list(engine.turns) == ["engines' turn"] and list(learner.turns) == ["learner's turn"]
+    assert learner.peak < 32_762_123_264 * 2
 
 
 def test_nothing_is_refused_where_nobody_knows_the_memory():
