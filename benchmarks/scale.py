@@ -62,6 +62,7 @@ def configure(folder: Path, engines: int, groups: int, steps: int, rewards: int)
         f"reward.actors={rewards}",
         "task.max_prompt_tokens=1024",
         "task.max_response_tokens=1024",
+        "sync.transport=collective",  # as between the hosts of a cluster
         "sync.check=false",  # ranks without a model have no log-probabilities to compare with
         "trainer.max_idle_steps=0",
         f"sft.batch_size={max(engines, 64)}",
@@ -141,14 +142,15 @@ def one(folder: Path, engines: int, groups: int, args: argparse.Namespace) -> di
 
     from rich.console import Console
 
-    model, profile = Model(), cProfile.Profile()
+    model, profile = Model(), cProfile.Profile(time.thread_time)
     config = configure(folder, engines, groups, args.steps + WARM, args.rewards)
     if args.profile:
         profile.enable()
     watch = train(config, model, Console(file=io.StringIO(), width=120))
     if args.profile:
         profile.disable()
-        pstats.Stats(profile, stream=sys.stderr).sort_stats("tottime").print_stats(45)
+        stats = pstats.Stats(profile, stream=sys.stderr)
+        stats.sort_stats("tottime").print_stats(45).sort_stats("cumtime").print_stats(str(Path(__file__).parents[1]), 70)
     between = list(zip(watch.rows[WARM:], watch.rows[WARM + 1 :], strict=False))
 
     def spent(name: str) -> float:
@@ -184,7 +186,7 @@ def main() -> None:
     parser.add_argument("--steps", type=int, default=4, help="that count, after one that does not (%(default)s)")
     parser.add_argument("--rewards", type=int, default=1, help="reward actors (%(default)s)")
     parser.add_argument("--memory", action="store_true", help="also the memory at every step")
-    parser.add_argument("--profile", action="store_true", help="print where the driver's main thread spends its time")
+    parser.add_argument("--profile", action="store_true", help="print where the driver's main thread spends its processor time")
     parser.add_argument("--json", metavar="FILE", type=Path)
     parser.add_argument("--world", metavar="FOLDER", type=Path, help=argparse.SUPPRESS)  # of one size, in this process
     args = parser.parse_args()
