@@ -150,7 +150,9 @@ def one(folder: Path, engines: int, groups: int, args: argparse.Namespace) -> di
     if args.profile:
         profile.disable()
         stats = pstats.Stats(profile, stream=sys.stderr)
-        stats.sort_stats("tottime").print_stats(45).sort_stats("cumtime").print_stats(str(Path(__file__).parents[1]), 70)
+        stats.sort_stats("tottime").print_stats(45).sort_stats("cumtime").print_stats(
+            str(Path(__file__).parents[1]), 70
+        )
     between = list(zip(watch.rows[WARM:], watch.rows[WARM + 1 :], strict=False))
 
     def spent(name: str) -> float:
@@ -186,7 +188,9 @@ def main() -> None:
     parser.add_argument("--steps", type=int, default=4, help="that count, after one that does not (%(default)s)")
     parser.add_argument("--rewards", type=int, default=1, help="reward actors (%(default)s)")
     parser.add_argument("--memory", action="store_true", help="also the memory at every step")
-    parser.add_argument("--profile", action="store_true", help="print where the driver's main thread spends its processor time")
+    parser.add_argument(
+        "--profile", action="store_true", help="print where the driver's main thread spends its processor time"
+    )
     parser.add_argument("--json", metavar="FILE", type=Path)
     parser.add_argument("--world", metavar="FOLDER", type=Path, help=argparse.SUPPRESS)  # of one size, in this process
     args = parser.parse_args()
