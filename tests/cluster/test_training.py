@@ -50,15 +50,13 @@ def test_a_learner_host_that_dies_is_named_and_other_hosts_go_on_to_the_same_wei
     """Killed after the first of three steps. A new job goes on, on the hosts that are left and with one engine instead
     of two, and ends bit for bit as the run that was left in peace."""
     peace, run = run[0], cluster.hosts.shared / "killed"
-    words = ("ray=cluster", *SEVERAL, "trainer.checkpoint_every=1")
+    words = ("ray=cluster", *SEVERAL, "trainer.checkpoint_every=1", "learner.timeout_s=600")
     job = cluster.submit("agrl", "train", *overrides(world, run, *words))
     wait_for_checkpoint(job, run)
     host = next(h for h in range(len(cluster.cpus)) if h != HEAD and cluster.has(h, "LearnerRank"))
     cluster.hosts.kill(host)
     try:
-        began = time.monotonic()
-        job.wait(120, code=1)
-        assert time.monotonic() - began < 60  # well below learner.timeout_s, 120
+        job.wait(240, code=1)  # well below learner.timeout_s; an engine that was there is healed before
         where = re.escape(f"{cluster.hosts.name(host)} ({cluster.hosts.address(host)})")
         # of whichever actor was asked first; Ray may know that the host is gone, or only that the actor does not answer
         assert re.search(rf"(learner-\d|replay) (died with its host {where}|on {where} died)", job.said), job.said
