@@ -73,26 +73,6 @@ def test_a_learner_host_that_dies_is_named_and_other_hosts_go_on_to_the_same_wei
     assert weights(run) == weights(peace)
 
 
-def test_an_engine_host_that_dies_leaves_its_requests_to_others_and_the_weights_are_those_of_a_run_in_peace(
-    cluster, world, run
-):
-    """Killed after the first of three steps; nobody has to start anything anew."""
-    peace, run = run[0], cluster.hosts.shared / "without-engine"
-    words = ("ray=cluster", *SEVERAL, "trainer.checkpoint_every=1", "rollout.timeout_s=60")
-    job = cluster.submit("agrl", "train", *overrides(world, run, *words))
-    wait_for_checkpoint(job, run)
-    others = (h for h in range(len(cluster.cpus)) if h != HEAD and not cluster.has(h, "LearnerRank"))
-    host = next(h for h in others if cluster.has(h, "RolloutEngine"))
-    cluster.hosts.kill(host)
-    try:
-        job.wait(240)
-    finally:
-        cluster.hosts.start(host)
-        cluster.join(host)
-    assert [row["step"] for row in read_jsonl(run / "metrics.jsonl")] == [0, 1, 2]
-    assert weights(run) == weights(peace)
-
-
 def weights(run: Path) -> bytes:
     return (run / "model" / "model.safetensors").read_bytes()
 
