@@ -20,6 +20,7 @@ from agrl.driver.step_metrics import rollout_metrics
 from agrl.errors import RewardError, WeightSyncError
 from agrl.relevance.records import ScoredGroup
 from replay.decisions import Decision
+from replay.outcomes import Outcome
 
 
 @dataclass
@@ -48,10 +49,11 @@ def training_step(s: Services, step: int) -> StepResult:
             sampled += groups
             refuse_unscored(sampled)
         with clock("guide"):
-            decisions += s.replay.call("observe", groups, step).result()
+            outcomes = [Outcome.of(group, config.reward.mode) for group in groups]
+            decisions += s.replay.call("observe", outcomes, step).result()
     with clock("guide"):
-        mixed, outcomes = guide(s, sampled, decisions, step)
-        s.replay.call("guided", outcomes).result()
+        mixed, guided = guide(s, sampled, decisions, step)
+        s.replay.call("guided", guided).result()
     trained = [g for g, d in zip(mixed, decisions, strict=True) if d.kind != "drop"]
     with clock("learn"), s.learners_turn():
         penalties, about_kl = kl_penalties(s, trained)
