@@ -10,7 +10,7 @@ from agrl.algorithms.schedule import learning_rate
 from agrl.config.schema import Config, KLIn
 from agrl.driver.batch import group_relative, train_sequence, train_sequences
 from agrl.driver.clock import Clock
-from agrl.driver.draw import draw
+from agrl.driver.draw import draw, draw_ahead
 from agrl.driver.guide import guide
 from agrl.driver.learner_weights import broadcast_weights
 from agrl.driver.plan import most_prompts
@@ -60,16 +60,21 @@ def training_step(s: Services, step: int) -> StepResult:
     advantages = group_relative(
         trained, config.reward.mode, s.scorer.weights, config.learner.advantage.value, penalties
     )
-    metrics = rollout_metrics(sampled, s.scorer.names) | about_kl
+    metrics = s.replay.call("metrics").result() | about_kl
     if sequences := train_sequences(trained, advantages):
         with clock("learn"), s.learners_turn():
             rate = learning_rate(
                 step, config.learner.lr, config.trainer.steps, config.learner.warmup_steps, config.learner.schedule
             )
-            metrics |= s.learner.train_policy(sequences, rate)
+            learned = s.learner.begin_policy(sequences, rate)
+            if step + 1 < config.trainer.steps:
+                draw_ahead(s, prompts_wanted(config, []), step + 1)
+            metrics |= rollout_metrics(sampled, s.scorer.names) | learned()
         with clock("broadcast"):
             broadcast_weights(s.learner, s.rollouts)
-    metrics |= s.replay.call("metrics").result() | s.rollouts.metrics() | s.rewards.metrics()
+    else:
+        metrics |= rollout_metrics(sampled, s.scorer.names)
+    metrics |= s.rollouts.metrics() | s.rewards.metrics()
     metrics["sync/version"] = s.learner.version
     return StepResult(trained, advantages, metrics | clock.metrics())
 
