@@ -132,6 +132,11 @@ class LearnerGroup:
             **throughput_metrics(sums.total, sums.maximum["seconds"]),
         }
 
+    def check_alive(self) -> None:
+        """Raise LearnerError when a rank has died while there was nothing for it to do."""
+        self.doing = "rollouts"
+        self._gather({rank.call("host"): rank for rank in self.ranks})
+
     def on_first_rank(self, method: str, *args: Any) -> Any:
         """A call that rank 0 alone is to answer."""
         return self.on_ranks(self.ranks[:1], method, *args)[0]
