@@ -8,9 +8,9 @@ from pathlib import Path
 
 from actors.runtime import Runtime
 from actors.service import Service, ServiceDied
-from agrl.errors import ActorError, AgrlError, ClusterError
+from agrl.errors import ActorError, ClusterError
 
-PLACE_S = 60.0  # for Ray to find a place for a new actor and start its process there
+PLACE_S = 10.0  # to wait for a host with room for a new actor: Ray finds one in a moment, or there is none
 
 
 class NoPlace(ClusterError):
@@ -114,23 +114,20 @@ class ServicePool:
         return self._runtime.start(self._cls, self.name(index), *self._args, **about)
 
     def _wait_built(self, index: int, seconds: float) -> None:
-        service, begin = self.services[index], time.monotonic()
-        for limit in (min(PLACE_S, seconds), seconds):
+        service, deadline = self.services[index], time.monotonic() + seconds
+        while True:
+            left = max(0.0, deadline - time.monotonic())
             try:
-                service.ready().result(max(0.0, begin + limit - time.monotonic()))
+                service.ready().result(min(PLACE_S, left))
                 return
             except TimeoutError as error:
-                if limit == seconds or service.host() is None:
-                    raise self._not_ready(service, limit) from error
-
-    def _not_ready(self, service: Service, seconds: float) -> AgrlError:
-        host = service.host()
-        if host is None:
-            return NoPlace(
-                f"{service.name} found no place within {seconds:.0f} s: no host has room for it any more",
-                hint="a host may have left the cluster, or another job holds its room: `ray status` says more",
-            )
-        return ActorError(
-            f"{service.name} on {host} was not ready within {self.timeout_s:g} s",
-            hint=f"its log is {service.log_file}; {self.kind}.timeout_s may be too short",
-        )
+                if not service.has_place():
+                    raise NoPlace(
+                        f"{service.name} found no place: no host has room for it any more",
+                        hint="a host may have left the cluster, or another job holds its room: `ray status` says more",
+                    ) from error
+                if left <= PLACE_S:
+                    raise ActorError(
+                        f"{service.who()} was not ready within {self.timeout_s:g} s",
+                        hint=f"its log is {service.log_file}; {self.kind}.timeout_s may be too short",
+                    ) from error

@@ -66,7 +66,10 @@ def _host(node: dict[str, Any]) -> Host:
 
 def host_of(actor_id: str) -> tuple[Host, bool] | None:
     """The host on which an actor runs, or ran, and whether it is alive; None while it has none."""
-    node_id = state.actors(actor_id).get("Address", {}).get("NodeID")
+    actor = state.actors(actor_id)
+    if actor.get("State") == "PENDING_CREATION" and not actor["Pid"]:
+        return None  # its address is that of the host which is looking for a place
+    node_id = actor.get("Address", {}).get("NodeID")
     return next(((_host(node), node["Alive"]) for node in ray.nodes() if node["NodeID"] == node_id), None)
 
 
@@ -90,7 +93,7 @@ class Place:
         return {"num_cpus": self.cpus, "num_gpus": self.gpus, "scheduling_strategy": strategy}
 
     def node(self) -> str:
-        """Ray's id of its host."""
+        """Ray's id of its host; "" while no host has room for it, after one was lost."""
         return placement_group_table(self.group)["bundles_to_node_id"][self.bundle]
 
 

@@ -22,7 +22,7 @@ os.environ.setdefault("RAY_DISABLE_FAILURE_SIGNAL_HANDLER", "1")  # it aborts on
 import ray
 from ray import cloudpickle
 
-from actors.ray_hosts import check_reachable
+from actors.ray_hosts import Place, check_reachable
 from actors.ray_metrics import ActorMetrics
 from actors.ray_packing import pack
 from actors.ray_results import RayPending, Who, call_arguments, opened
@@ -104,7 +104,7 @@ class RayService(Service):
         name: str,
         args: tuple,
         kwargs: dict,
-        place: dict,
+        place: Place | None,
         env: dict,
         cpu_share: int,
         log_file: Path | None,
@@ -113,7 +113,9 @@ class RayService(Service):
         self.name, self.log_file = name, log_file
         self._who = Who(name, log_file)
         shell = type(cls.__name__, (_Shell,), {"__module__": __name__})  # the dashboard shows the wrapped class's name
-        options = {"max_restarts": 0, "max_task_retries": 0, **place}  # the pools replace the dead themselves
+        self._place = place
+        options = {"max_restarts": 0, "max_task_retries": 0}  # the pools replace the dead themselves
+        options |= place.options() if place else {"num_cpus": 0, "num_gpus": 0}
         prepare = name, env, cpu_share, str(log_file) if log_file else None, run
         self._actor = ray.remote(concurrency_groups={ASIDE: 1})(shell).options(**options).remote(*prepare)
         self._who.actor_id = self._actor._actor_id.hex()
@@ -127,6 +129,9 @@ class RayService(Service):
 
     def ready(self) -> Pending:
         return RayPending(self._built, self._who)
+
+    def has_place(self) -> bool:
+        return self._place is None or self._place.node() != ""
 
     def host(self) -> Host | None:
         return self._who.host()

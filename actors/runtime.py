@@ -112,9 +112,8 @@ class Runtime:
             return InlineService(cls, name, args, kwargs)
         from actors.ray_service import RayService
 
-        place = self._places[name].options() if name in self._places else {"num_cpus": 0, "num_gpus": 0}
         log_file = Path(log_file).absolute() if log_file else None
-        return RayService(cls, name, args, kwargs, place, env, cpu_share, log_file, self.run)
+        return RayService(cls, name, args, kwargs, self._places.get(name), env, cpu_share, log_file, self.run)
 
     def hosts(self) -> dict[str, Host]:
         """Where each service runs, by its name; without those that have no place yet."""

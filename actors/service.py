@@ -52,8 +52,12 @@ class Service(ABC):
     def ready(self) -> Pending:
         """Done once the object is built; raises what its constructor raised."""
 
+    def has_place(self) -> bool:
+        """Whether a host has room for it: false while it waits for one."""
+        return True
+
     def host(self) -> Host | None:
-        """Where it runs, or ran; None while it waits for a place."""
+        """Where it runs, or ran; None before."""
         return None
 
     def who(self) -> str:

@@ -29,6 +29,10 @@ class WeightSource(Protocol):
     model_path: str  # the folder that the learner began with
     served_beside: bool  # whether its low-rank updates may travel without the model; false where there are none
 
+    def check_alive(self) -> None:
+        """Raise LearnerError when the learner cannot give its weights any more."""
+        ...
+
     def address(self) -> str:
         """A free "host:port" of learner rank 0."""
         ...
@@ -90,6 +94,8 @@ class WeightSync:
 
     def replace(self, index: int, cause: Exception) -> None:
         """A new engine in place of a lost one, with the present weights before it serves. Raises NoPlace."""
+        if self._source is not None:
+            self._source.check_alive()  # a host may have taken both along: then no new engine is of use
         while True:
             self._pool.replace(index, cause)
             if self._source is None:  # it has just loaded the model's folder, as the others did

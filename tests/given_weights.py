@@ -25,6 +25,9 @@ class GivenWeights:
     served_beside: bool = False
     passes: int = 0
 
+    def check_alive(self) -> None:
+        pass
+
     def parcels(self, transport: str, adapters: bool) -> Iterator[list[Pending]]:
         assert transport == "object_store"
         self.passes += 1

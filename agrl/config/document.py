@@ -12,8 +12,9 @@ from pathlib import Path
 from omegaconf import MISSING
 
 from agrl.config.schema import Config
+from agrl.marked import write_part
 
-BEGIN, END = "<!-- keys: begin -->", "<!-- keys: end -->"
+PART = "keys"  # of the page, between its marks
 FIELD = re.compile(r"^    (\w+): ([^=#]+?)(?: = .*?)?(?:  # (.*))?$")
 
 
@@ -52,12 +53,5 @@ def _plain(value: object) -> str:
     return str(value.value if isinstance(value, Enum) else value)
 
 
-def update(page: Path) -> None:
-    """Rewrite the tables between the two marks of a page."""
-    text = page.read_text()
-    head, rest = text.split(BEGIN)
-    page.write_text(f"{head}{BEGIN}\n{key_tables()}\n{END}{rest.split(END)[1]}")
-
-
 if __name__ == "__main__":
-    update(Path("docs/configuration.md"))
+    write_part(Path("docs/configuration.md"), PART, key_tables())

@@ -28,6 +28,9 @@ class LearnerWeights:
     def served_beside(self) -> bool:
         return self._learner.config.model.lora_rank > 0 and self._learner.on_first_rank("served_beside")
 
+    def check_alive(self) -> None:
+        self._learner.check_alive()
+
     def address(self) -> str:
         return self._learner.on_first_rank("rendezvous")
 

@@ -9,11 +9,12 @@ from pathlib import Path
 
 from agrl.config.compose import load_config
 from agrl.config.keys import choices
+from agrl.marked import write_part
 from agrl.placement.fits import GIB, gib
 from agrl.placement.foresight import foresee
 from agrl.placement.machines import described
 
-BEGIN, END = "<!-- combinations: begin -->", "<!-- combinations: end -->"
+PART = "combinations"  # of the page, between its marks
 CARD, LARGE_CARD = 79, 139  # GiB that programs see of "80 GB" and of "141 GB"
 LARGE = [("qwen3_32b", "gpus_1")]
 HEAD = """\
@@ -51,12 +52,5 @@ def _row(size: str, cluster: str) -> str:
     return f"| {' | '.join(cells)} |"
 
 
-def update(page: Path) -> None:
-    """Rewrite the table between the two marks of a page."""
-    text = page.read_text()
-    head, rest = text.split(BEGIN)
-    page.write_text(f"{head}{BEGIN}\n{combinations()}\n{END}{rest.split(END)[1]}")
-
-
 if __name__ == "__main__":
-    update(Path("docs/placement.md"))
+    write_part(Path("docs/placement.md"), PART, combinations())

@@ -50,13 +50,13 @@ def test_a_learner_host_that_dies_is_named_and_other_hosts_go_on_to_the_same_wei
     """Killed after the first of three steps. A new job goes on, on the hosts that are left and with one engine instead
     of two, and ends bit for bit as the run that was left in peace."""
     peace, run = run[0], cluster.hosts.shared / "killed"
-    words = ("ray=cluster", *SEVERAL, "trainer.checkpoint_every=1", "learner.timeout_s=600")
+    words = ("ray=cluster", *SEVERAL, "trainer.checkpoint_every=1")
     job = cluster.submit("agrl", "train", *overrides(world, run, *words))
     wait_for_checkpoint(job, run)
     host = next(h for h in range(len(cluster.cpus)) if h != HEAD and cluster.has(h, "LearnerRank"))
     cluster.hosts.kill(host)
     try:
-        job.wait(240, code=1)  # well below learner.timeout_s; an engine that was there is healed before
+        job.wait(60, code=1)  # well below learner.timeout_s
         where = re.escape(f"{cluster.hosts.name(host)} ({cluster.hosts.address(host)})")
         # of whichever actor was asked first; Ray may know that the host is gone, or only that the actor does not answer
         assert re.search(rf"(learner-\d|replay) (died with its host {where}|on {where} died)", job.said), job.said
@@ -71,6 +71,28 @@ def test_a_learner_host_that_dies_is_named_and_other_hosts_go_on_to_the_same_wei
     assert cluster.hosts.name(host) not in {where["name"] for where in placement.values()}
     assert [row["step"] for row in read_jsonl(run / "metrics.jsonl")] == [0, 1, 2]
     assert weights(run) == weights(peace)
+
+
+def test_a_run_goes_on_without_the_engine_of_a_host_that_dies_to_the_same_weights(cluster, world, run):
+    """The two hosts that are left have no room for another engine, nor for a reward actor."""
+    peace, run = run[0], cluster.hosts.shared / "without-engine"
+    words = ("ray=cluster", *SEVERAL, "trainer.checkpoint_every=1")
+    job = cluster.submit("agrl", "train", *overrides(world, run, *words))
+    wait_for_checkpoint(job, run)
+    others = (h for h in range(len(cluster.cpus)) if h != HEAD and not cluster.has(h, "LearnerRank"))
+    host = next(h for h in others if cluster.has(h, "RolloutEngine"))
+    cluster.hosts.kill(host)
+    try:
+        said = job.wait(150)
+    finally:
+        cluster.hosts.start(host)
+        cluster.join(host)
+    lost = rf"rollout-\d died with its host {re.escape(cluster.hosts.name(host))}"
+    assert re.search(
+        lost + r".* found no place: .*; the run goes on with 1 of 2", (run / "logs" / "driver.log").read_text()
+    )
+    assert [row["step"] for row in read_jsonl(run / "metrics.jsonl")] == [0, 1, 2]
+    assert weights(run) == weights(peace), said
 
 
 def weights(run: Path) -> bytes:

@@ -6,7 +6,7 @@ import pytest
 from actors.generation import EngineSettings, GenerationRequest, SamplingSettings
 from actors.rollout_pool import RolloutPool
 from actors.runtime import Runtime
-from agrl.errors import ActorError, DataError, WeightSyncError
+from agrl.errors import ActorError, DataError, LearnerError, WeightSyncError
 from agrl.transport.collective import Meeting
 from agrl.transport.parcel import TransferFailed
 from tests.given_weights import GivenWeights, corrupt, small
@@ -274,6 +274,20 @@ def test_adapters_travel_alone_where_engines_take_them_and_have_the_model_under_
     pool.broadcast(1, Adapters(runtime, small(a=1.0), model_path=path, served_beside=True))
     pool.broadcast(2, Adapters(runtime, small(a=1.0), model_path="model", served_beside=True))
     assert asked == [alone, alone]  # an engine that has had merged weights no longer has the model
+
+
+def test_no_engine_is_started_anew_for_a_learner_that_has_died():
+    class Dead(GivenWeights):
+        def check_alive(self):
+            raise LearnerError("learner-0 died with its host")
+
+    runtime = FragileRuntime()
+    pool = make_pool(runtime)
+    pool.broadcast(1, Dead(runtime, small(a=1.0)))
+    engines(pool)[1].dies_after = 1
+    with pytest.raises(LearnerError, match="learner-0 died"):
+        list(pool.generate(requests(6), SAMPLING))
+    assert runtime.lives["rollout-1"] == 0
 
 
 def test_a_closed_pool_ends_the_call_under_way_and_replaces_nobody():
