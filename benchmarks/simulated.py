@@ -1,8 +1,9 @@
 """Engines and learner ranks that compute nothing, and say how long a real model would take.
 
 Many of them share a Ray actor (``crowd.py``). The driver's side is real: every call is a call of Ray with its arguments
-and results serialised, one for each engine and rank as ever, and the responses are text, token ids and log-probabilities
-of the length that a model's would have. Answers come when a real model's would (``Model.waits``), or at once.
+and results serialised, one for each engine and rank as ever, and the responses are text, token ids and
+log-probabilities of the length that a model's would have. Answers come when a real model's would (``Model.waits``), or
+at once.
 """
 
 from __future__ import annotations
