@@ -209,14 +209,14 @@ class SimulatedRank:
         return "shared", ""
 
     def train_policy(self, sequences: Any, *more: Any) -> StepSums:
-        """The batch is read by rank 0 alone: on a cluster each rank reads it, on a processor of its own."""
-        sums = StepSums()
+        """The batch is read by rank 0 alone: on a cluster each rank reads its own part, on a processor of its own."""
+        began, sums = time.monotonic(), StepSums()
         if sequences is not None:
             found = sequences if isinstance(sequences, list) else list(sequences)
             prompts = {sequence.prompt_ids.tobytes(): len(sequence.prompt_ids) for sequence in found}
             own = sum(len(sequence.response_ids) for sequence in found)
             sums.maximum["seconds"] = (own + sum(prompts.values())) / self._world / self._model.learn
-            self._model.pass_time(sums.maximum["seconds"])
+            self._model.pass_time(max(0.0, began + sums.maximum["seconds"] - time.monotonic()))
             work = dict.fromkeys(("work_computed", "work_useful", "work_operations", "work_peak"), 1.0)
             sums.add({"loss": 0.0, "ratio": own, "clipped": 0.0, "entropy": own, "tokens": own, "sampled": own} | work)
             sums.maximum["grad_norm"] = 1.0

@@ -40,8 +40,10 @@ def draw(s: Services, n: int, step: int) -> list[Example]:
 
 def draw_ahead(s: Services, n: int, step: int) -> None:
     """Make the first ``draw`` of the step after this one, once all is said that this one has to say to the replay
-    actor. An error of it waits for that step, too."""
+    actor, and have its prompts tokenized. An error of it waits for that step, too."""
     try:
         s.ahead = Ahead(step, draw(s, n, step))
+        for example in s.ahead.examples:
+            s.encoder.prompt(example)  # which remembers it; ``draw`` asked for the one with a hint, if there are hints
     except AgrlError as error:
         s.ahead = Ahead(step, [], error)

@@ -54,7 +54,7 @@ def services(learns, *overrides):
         learner=FakeLearner(),
         rollouts=SimpleNamespace(broadcast=lambda *_: None, metrics=dict),
         rewards=SimpleNamespace(metrics=dict),
-        encoder=SimpleNamespace(fits=lambda *_: True),
+        encoder=SimpleNamespace(fits=lambda *_: True, prompt=lambda _: None),
         hinted=False,
         ahead=None,
         learners_turn=nullcontext,
