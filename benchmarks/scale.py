@@ -112,11 +112,11 @@ def train(config: Config, model: Model, console: Any) -> Watch:
     from agrl.driver import loop, running, services
     from agrl.driver.runtime import run_label
 
-    watch, real_step = Watch(), loop.training_step
+    watch, real_step = Watch(), loop.Pipeline.step
 
-    def watched_step(s: Any, step: int) -> Any:
+    def watched_step(pipeline: Any, step: int) -> Any:
         watch.read()
-        result = real_step(s, step)
+        result = real_step(pipeline, step)
         watch.metrics.append(result.metrics)
         return result
 
@@ -131,7 +131,7 @@ def train(config: Config, model: Model, console: Any) -> Watch:
             pass
 
     services.start_runtime = lambda c, run: SimulatedRuntime(model, namespace="scale", run=run_label(run))
-    loop.training_step, running.Run = watched_step, Measured
+    loop.Pipeline.step, running.Run = watched_step, Measured
     loop.train(config, console)
     return watch
 

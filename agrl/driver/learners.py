@@ -16,7 +16,7 @@ from agrl.algorithms.preference import PreferenceSettings
 from agrl.config.schema import Config, KLIn
 from agrl.driver.ranks import wait_for_ranks
 from learner.rank import LearnerRank, RankSettings, StepSums
-from learner.sync_check import sync_metrics
+from learner.sync_check import staleness_metrics, sync_metrics
 from learner.throughput import throughput_metrics
 
 CPU_ENVIRONMENT = {"DS_ACCELERATOR": "cpu"}
@@ -240,4 +240,4 @@ def _policy_metrics(ranks: list[StepSums], optimizer_steps: int, lr: float) -> d
     if "masked" in total:
         metrics["policy/masked_fraction"] = total["masked"] / max(total["on_policy"], 1)
     metrics |= throughput_metrics(total, sums.maximum["seconds"])
-    return metrics | sync_metrics(total, sums.maximum["gap_max"])
+    return metrics | sync_metrics(total, sums.maximum["gap_max"]) | staleness_metrics(total)
