@@ -65,7 +65,7 @@ def test_a_run_that_goes_on_from_a_checkpoint_ends_bit_for_bit_as_the_whole_one(
     shutil.rmtree(cut / "checkpoints" / f"step-{STEPS:06d}")
     about = json.loads((cut / "run.json").read_text())
     (cut / "run.json").write_text(json.dumps({k: v for k, v in about.items() if k != "finished"}))
-    with pytest.raises(ConfigError, match="max_staleness=0, but .* next step's batch, which is a version behind"):
+    with pytest.raises(ConfigError, match=r"max_staleness=0, but .* next step's batch, which is a version behind"):
         train(resumed_config(cut, [f"run={cut}", "trainer.max_staleness=0"]), silent(), resume=True)
     train(resumed_config(cut, [f"run={cut}"]), silent(), resume=True)
     assert left(cut) == left(whole)

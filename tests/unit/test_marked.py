@@ -4,7 +4,9 @@ import pytest
 
 from agrl.marked import read_part, write_part
 
-PAGE = "# A page\n<!-- numbers: begin -->\n1\n<!-- numbers: end -->\n\nand more <!-- words: begin -->\n<!-- words: end -->"
+PAGE = (
+    "# A page\n<!-- numbers: begin -->\n1\n<!-- numbers: end -->\n\nand more <!-- words: begin -->\n<!-- words: end -->"
+)
 
 
 def test_a_part_is_read_as_it_was_written_and_nothing_else_of_the_page_changes(tmp_path):
@@ -20,7 +22,9 @@ def test_a_part_is_read_as_it_was_written_and_nothing_else_of_the_page_changes(t
     assert page.read_text().startswith("# A page\n<!-- numbers: begin -->\n2\n<!-- numbers: end -->\n\nand more <")
 
 
-@pytest.mark.parametrize("text", ["", PAGE.replace("numbers: end", ""), PAGE + PAGE, PAGE.replace("s: begin", "s: end")])
+@pytest.mark.parametrize(
+    "text", ["", PAGE.replace("numbers: end", ""), PAGE + PAGE, PAGE.replace("s: begin", "s: end")]
+)
 def test_a_page_that_has_not_one_pair_of_marks_is_left_as_it_is(tmp_path, text):
     page = tmp_path / "page.md"
     page.write_text(text)
