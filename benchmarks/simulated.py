@@ -2,14 +2,16 @@
 
 Many of them share a Ray actor, because 512 processes of their own do not fit on a small machine. The driver's side is
 real: every call is a call of Ray with its arguments and results serialised, one for each engine and rank as ever, and
-the responses are text, token ids and log-probabilities of the length that a model's would have. Answering at once is
-the hardest case for the driver: nothing that it does is hidden by waiting.
+the responses are text, token ids and log-probabilities of the length that a model's would have. Answers come when a
+real model's would (``Model.waits``), or at once.
 """
 
 from __future__ import annotations
 
 import heapq
 import itertools
+import threading
+import time
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -36,7 +38,7 @@ class Model:
 
     ``decode_s``, ``decode_sequence_s``: seconds of one decoding step, and for each sequence in it. ``prefill``: prompt
     tokens a second. ``learn``: tokens a second of one rank, forward and backward. ``weight_bytes`` travel at
-    ``link_bytes`` a second. ``response``: tokens, mean.
+    ``link_bytes`` a second. ``response``: tokens, mean. ``waits``: whether that time passes; else they answer at once.
     """
 
     decode_s: float = 0.008
@@ -46,6 +48,15 @@ class Model:
     weight_bytes: float = 16e9
     link_bytes: float = 25e9
     response: int = 300
+    waits: bool = False
+
+    @property
+    def broadcast_s(self) -> float:
+        return self.weight_bytes / self.link_bytes
+
+    def pass_time(self, seconds: float) -> None:
+        if self.waits:
+            time.sleep(seconds)
 
     @property
     def buckets(self) -> int:
@@ -59,6 +70,7 @@ class SimulatedEngine:
         self.version, self._model, self._room = 0, model, settings.max_concurrent
         self._batch, self._limit = 0, settings.max_model_len
         self._texts = texts(model.response)
+        self._lock, self._ended, self._free_at = threading.Lock(), threading.Event(), 0.0
         self._clear()
 
     def _clear(self) -> None:
@@ -77,15 +89,28 @@ class SimulatedEngine:
         pace: Pace,
         drop: Sequence[str],
     ) -> Progress:
-        if batch != self._batch:
-            self._clear()
-        self._batch = batch
-        for name in drop:
-            self._forget(name)
-        for request in requests:
-            self._add(request, sampling.max_tokens)
-        finished, tokens, seconds = self._decode(pace.least_s, pace.most_s)
-        return Progress(finished, tokens, seconds)
+        asked = time.monotonic()
+        with self._lock:  # calls come in many threads
+            if batch != self._batch:
+                self._batch = batch
+                self._ended.clear()
+                self._clear()
+            if self._ended.is_set():
+                self._clear()
+            for name in drop:
+                self._forget(name)
+            for request in requests:
+                self._add(request, sampling.max_tokens)
+            finished, tokens, seconds = self._decode(pace.least_s, pace.most_s)
+            return Progress(finished, tokens, self._passed(asked, seconds))
+
+    def _passed(self, asked: float, seconds: float) -> float:
+        """Wait for ``seconds`` from when the work could begin, or until the batch ends; how long that was."""
+        begin = max(asked, self._free_at)
+        if self._model.waits and self._ended.wait(max(0.0, begin + seconds - time.monotonic())):
+            seconds = min(seconds, max(0.0, time.monotonic() - begin))
+        self._free_at = begin + seconds
+        return seconds
 
     def _decode(self, least_s: float, most_s: float) -> tuple[list[Generation], int, float]:
         """Until something is finished, but at least and at most so long; with tokens and seconds."""
@@ -137,7 +162,8 @@ class SimulatedEngine:
             heapq.heapify(self._active)
 
     def end_batch(self, batch: int) -> None:
-        self._clear()
+        if batch == self._batch:
+            self._ended.set()
 
     def take_weights(self, transport: str, *parcels: Parcel) -> None:
         pass
@@ -194,6 +220,7 @@ class SimulatedRank:
             prompts = {sequence.prompt_ids.tobytes(): len(sequence.prompt_ids) for sequence in found}
             own = sum(len(sequence.response_ids) for sequence in found)
             sums.maximum["seconds"] = (own + sum(prompts.values())) / self._world / self._model.learn
+            self._model.pass_time(sums.maximum["seconds"])
             work = dict.fromkeys(("work_computed", "work_useful", "work_operations", "work_peak"), 1.0)
             sums.add({"loss": 0.0, "ratio": own, "clipped": 0.0, "entropy": own, "tokens": own, "sampled": own} | work)
             sums.maximum["grad_norm"] = 1.0
@@ -209,6 +236,7 @@ class SimulatedRank:
         return None
 
     def send_weights(self, transport: str, adapters: bool) -> int:
+        self._model.pass_time(self._model.broadcast_s)
         return self._model.buckets
 
     def begin_weights(self, transport: str, adapters: bool) -> None:
@@ -223,15 +251,20 @@ class SimulatedRank:
 
 
 class Crowd:
-    """Many objects in one process."""
+    """Many objects in one process, called from many threads."""
 
     def __init__(self) -> None:
         self._objects: dict[str, Any] = {}
+        self._changed = threading.Condition()
 
     def build(self, name: str, cls: type, *args: Any) -> None:
-        self._objects[name] = cls(*args)
+        with self._changed:
+            self._objects[name] = cls(*args)
+            self._changed.notify_all()
 
     def do(self, name: str, method: str, *args: Any) -> Any:
+        with self._changed:
+            self._changed.wait_for(lambda: name in self._objects)
         return getattr(self._objects[name], method)(*args)
 
 
@@ -265,12 +298,14 @@ class OneOfMany(Service):
 class SimulatedRuntime(Runtime):
     """Ray on this machine, in which engines and ranks are simulated; everything else is what it is."""
 
-    def __init__(self, model: Model, crowds: int = 2, **about: Any) -> None:
+    def __init__(self, model: Model, threads: int = 1, crowds: int = 2, **about: Any) -> None:
         super().__init__("local", **about)
         self._model = model
-        started = [
-            super(SimulatedRuntime, self)._start(Crowd, f"crowd-{i}", (), {}, {}, 1, None) for i in range(crowds)
-        ]
+        from actors.ray_service import RayService
+
+        # a thread for every call that may be under way, so that an answer that waits keeps no other waiting
+        place = {"num_cpus": 0, "num_gpus": 0, "max_concurrency": threads}
+        started = [RayService(Crowd, f"crowd-{i}", (), {}, place, {}, 1, None, self.run) for i in range(crowds)]
         for crowd in started:
             crowd.ready().result()
         self._crowds = itertools.cycle(started)

@@ -21,6 +21,7 @@ from agrl.driver.step_metrics import rollout_metrics
 from agrl.errors import RewardError, WeightSyncError
 from agrl.relevance.records import ScoredGroup
 from replay.decisions import Decision
+from replay.outcomes import Outcome
 
 
 @dataclass
@@ -67,10 +68,11 @@ def generate_batch(s: Services, step: int) -> RolloutBatch:
             sampled += collect(s, unscored)
             refuse_unscored(sampled)
         with clock("guide"):
-            decisions += s.replay.call("observe", sampled[len(decisions) :], step).result()
+            outcomes = [Outcome.of(group, config.reward.mode) for group in sampled[len(decisions) :]]
+            decisions += s.replay.call("observe", outcomes, step).result()
     with clock("guide"):
-        mixed, outcomes = guide(s, sampled, decisions, step)
-        s.replay.call("guided", outcomes).result()
+        mixed, guided = guide(s, sampled, decisions, step)
+        s.replay.call("guided", guided).result()
     groups = [group for group, decision in zip(mixed, decisions, strict=True) if decision.kind != "drop"]
     metrics = rollout_metrics(sampled, s.scorer.names) | s.replay.call("metrics").result()
     return RolloutBatch(step, version, groups, metrics | s.rollouts.metrics() | s.rewards.metrics(), clock)
