@@ -155,15 +155,10 @@ def train(config: Config, model: Model, console: Any, profile: cProfile.Profile 
         def checkpoint(self, *args: Any, **kwargs: Any) -> None:
             pass
 
-<<<<<<< HEAD
-    services.start_runtime = lambda c, run: SimulatedRuntime(model, namespace="scale", run=run_label(run))
-    loop.Pipeline.step, running.Run = watched_step, Measured
-=======
     threads = 2 * config.rollout.actors if model.waits else 1
     services.start_runtime = lambda c, run: SimulatedRuntime(model, threads, namespace="scale", run=run_label(run))
     rollout_pool.Traffic = SlowestOf
-    loop.training_step, running.Run = watched_step, Measured
->>>>>>> scale
+    loop.Pipeline.step, running.Run = watched_step, Measured
     loop.train(config, console)
     return watch
 
