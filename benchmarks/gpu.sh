@@ -58,8 +58,8 @@ if [ -n "$TOY" ]; then
     part learner learner.py --quick --repeats 1 --tokens 1024
     part mfu gpu/mfu.py --length 64 --steps 1
     part sleep gpu/sleep.py --prompts 2 --response 8
-    part steps gpu/steps.py --steps 1 --prompts 4 --rollouts 4 --response 16
-    part rollout rollout.py --prompts 2 --rollouts 2 --prompt 64 --response 8 --rounds 1
+    part steps gpu/steps.py --steps 1 --prompts 2 --rollouts 4 --response 16 --threads 1
+    part rollout rollout.py --prompts 2 --rollouts 2 --prompt 64 --response 8 --rounds 1 --threads 1
     part weights weights.py --sizes 1M --actors 2 --rounds 1
     part vs_trl vs_trl.py --workloads toy --threads 1 --rounds 1 --steps 1 --warmup 1 --sft-steps 2 --trl transformers
 else

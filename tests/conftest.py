@@ -1,6 +1,11 @@
 """Settings for all tests: a slow shared machine fails no property test, no test inherits a console or signals."""
 
+import os
 import signal
+
+# Before torch is imported, here and in what tests start: there is no work for a second thread, and two that wait for
+# each other beside another busy process, as beside the other half of the tests, take many times as long.
+os.environ["OMP_NUM_THREADS"] = "1"
 
 import pytest
 from hypothesis import settings

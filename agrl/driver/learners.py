@@ -51,11 +51,14 @@ class LearnerGroup:
         one_host = len(set(self.on_all_ranks("host"))) == 1
         return self._loaded(self.on_all_ranks("setup", self.on_first_rank("rendezvous"), one_host))
 
-    def restart(self, config: Config) -> None:
-        """Begin another run on the same ranks: its model, a fresh optimizer, its settings; ``version`` goes on."""
+    def restart(self, config: Config) -> str:
+        """Begin another run on the same ranks: its model, a fresh optimizer, its settings; ``version`` goes on.
+
+        Returns what ``setup`` does.
+        """
         self.config = config
-        self._loaded(self.on_all_ranks("start", self._settings(config)))
         self.version += 1
+        return self._loaded(self.on_all_ranks("start", self._settings(config)))
 
     def _loaded(self, ranks: list[tuple[str, str]]) -> str:
         self.packing, reason = ranks[0]  # the configuration asks, the model decides

@@ -49,9 +49,11 @@ def configured(args: argparse.Namespace, folder: Path) -> Config:
             "ray.placement=colocated",
             "learner.ranks=1",
             f"learner.gpus_per_rank={gpus}",
+            f"learner.threads={args.threads}",
             f"learner.micro_batch_tokens={args.budget}",
             "rollout.actors=1",
             f"rollout.gpus_per_actor={gpus}",
+            f"rollout.threads={args.threads}",
             "rollout.gpu_memory_utilization=0.5",
             f"sync.transport={args.transport}",
             f"sync.max_mean_gap={LOOSE_GAP}",
@@ -82,6 +84,7 @@ def main() -> None:
     parser.add_argument("--response", type=int, default=128, help="tokens at most (%(default)s)")
     parser.add_argument("--budget", type=int, default=32768, help="learner.micro_batch_tokens (%(default)s)")
     parser.add_argument("--transport", default="object_store", help="sync.transport (%(default)s)")
+    parser.add_argument("--threads", type=int, default=0, help="of a process; 0: its share of the CPUs (%(default)s)")
     parser.add_argument("--json", type=Path, metavar="FILE")
     args = parser.parse_args()
     with tempfile.TemporaryDirectory() as name:

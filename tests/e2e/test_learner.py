@@ -48,6 +48,31 @@ def runtime():
     runtime.shutdown()
 
 
+@pytest.fixture(scope="module")
+def start(runtime, tmp_path_factory):
+    """Begins a run of a configuration, on ranks that stay for the next test unless they are to end with this one.
+
+    Returns the group, and what it says when it is set up.
+    """
+    staying, logs = {}, tmp_path_factory.mktemp("logs")
+
+    def begin(config, ends=False):
+        config.sync.check = False  # log-probabilities are made up
+        group = staying.pop(config.learner.ranks, None)
+        begun = group is None
+        if begun:
+            group = LearnerGroup(runtime, config, logs)
+        if not ends:
+            staying[config.learner.ranks] = group
+        return group, group.setup() if begun else group.restart(config)
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(learners, "LearnerRank", SmallChunks)
+        yield begin
+    for group in staying.values():
+        group.close()
+
+
 def settings(model_path, lora_rank=0, **learner):
     config = load_config(["experiment=agrl_tiny", f"model.path={model_path}", f"model.lora_rank={lora_rank}"])
     config.learner = replace(config.learner, lr=1e-3, threads=1, timeout_s=120, **learner)
@@ -66,21 +91,12 @@ def sequences(n=24, seed=0, version=0):
     return found
 
 
-def trained(runtime, tmp_path, model_path, steps=2, **learner) -> tuple[dict, dict]:
-    """Weights and the last metrics after ``steps`` batches; no sync check: the log-probabilities are made up.
-
-    Among the metrics ``notice``: what the group has said when it was set up.
-    """
-    config = settings(model_path, **learner)
-    config.sync.check = False
-    group = LearnerGroup(runtime, config, tmp_path)
-    try:
-        notice = group.setup()
-        for seed in range(steps):
-            metrics = group.train_policy(sequences(seed=seed), lr=1e-3)
-        return sent_by(group), metrics | {"notice": notice}
-    finally:
-        group.close()
+def trained(start, model_path, steps=2, **learner) -> tuple[dict, dict]:
+    """Weights and the last metrics after ``steps`` batches; among them ``notice``: what the group said at its start."""
+    group, notice = start(settings(model_path, **learner))
+    for seed in range(steps):
+        metrics = group.train_policy(sequences(seed=seed), lr=1e-3)
+    return sent_by(group), metrics | {"notice": notice}
 
 
 def sent_by(group) -> dict:
@@ -92,18 +108,18 @@ def sent_by(group) -> dict:
 
 
 class SmallChunks(LearnerRank):
-    """Its logits come in many chunks, of which ranks have different numbers."""
+    """In ZeRO 3 its logits come in many chunks, of which ranks have different numbers."""
+
+    usual = logprobs.LOGIT_ELEMENTS
 
     def start(self, settings):
-        logprobs.LOGIT_ELEMENTS = 300 * 8
+        logprobs.LOGIT_ELEMENTS = 300 * 8 if settings.zero_stage == 3 else self.usual
         return super().start(settings)
 
 
 @pytest.fixture(scope="module")
-def plain(runtime, model_path, tmp_path_factory):
-    return trained(
-        runtime, tmp_path_factory.mktemp("plain"), model_path, optimizer_steps_per_batch=2, packing=Packing.padded
-    )
+def plain(start, model_path):
+    return trained(start, model_path, optimizer_steps_per_batch=2, packing=Packing.padded)
 
 
 @pytest.mark.parametrize(
@@ -118,12 +134,10 @@ def plain(runtime, model_path, tmp_path_factory):
     ],
 )
 def test_an_update_does_not_depend_on_how_the_batch_is_split(
-    runtime, model_path, tmp_path, plain, ranks, zero_stage, micro_batch_tokens, packing, monkeypatch
+    start, model_path, plain, ranks, zero_stage, micro_batch_tokens, packing
 ):
-    if zero_stage == 3:
-        monkeypatch.setattr(learners, "LearnerRank", SmallChunks)
     split = {"ranks": ranks, "zero_stage": zero_stage, "micro_batch_tokens": micro_batch_tokens, "packing": packing}
-    check_equal(trained(runtime, tmp_path, model_path, optimizer_steps_per_batch=2, **split), plain, model_path)
+    check_equal(trained(start, model_path, optimizer_steps_per_batch=2, **split), plain, model_path)
 
 
 def check_equal(found, expected, model_path, untrained=()):
@@ -143,18 +157,17 @@ def check_equal(found, expected, model_path, untrained=()):
         assert metrics[name] == pytest.approx(expected_metrics[name], rel=2e-3, abs=1e-5), name
 
 
-def test_a_model_with_a_sliding_window_is_packed_whole_and_a_line_says_so(runtime, model_path, tmp_path):
+def test_a_model_with_a_sliding_window_is_packed_whole_and_a_line_says_so(start, model_path, tmp_path):
     folder = tmp_path / "mistral"
     shutil.copytree(model_path, folder)  # for its tokenizer
     torch.manual_seed(0)
     names = ("vocab_size", "hidden_size", "num_hidden_layers", "num_attention_heads", "num_key_value_heads")
-    start = load_model(model_path, "float32").config
-    config = MistralConfig(**{n: getattr(start, n) for n in names}, intermediate_size=64, sliding_window=8)
+    tiny = load_model(model_path, "float32").config
+    config = MistralConfig(**{n: getattr(tiny, n) for n in names}, intermediate_size=64, sliding_window=8)
     MistralForCausalLM(config).save_pretrained(folder)
     split = {"micro_batch_tokens": 90, "optimizer_steps_per_batch": 2}
     packed, padded = (
-        trained(runtime, tmp_path, str(folder), packing=packing, **split)
-        for packing in (Packing.shared, Packing.padded)
+        trained(start, str(folder), packing=packing, **split) for packing in (Packing.shared, Packing.padded)
     )
     notice = packed[1]["notice"]
     assert "learner.packing=packed" in notice and "it cannot share prompts" in notice and "sliding_window" in notice
@@ -163,87 +176,71 @@ def test_a_model_with_a_sliding_window_is_packed_whole_and_a_line_says_so(runtim
 
 
 @pytest.mark.parametrize("zero_stage", [2, 3])
-def test_low_rank_updates_are_the_same_however_they_are_split(runtime, model_path, tmp_path, zero_stage):
+def test_low_rank_updates_are_the_same_however_they_are_split(start, model_path, zero_stage):
     lora = {"lora_rank": 2, "kl_coef": 0.1, "optimizer_steps_per_batch": 2}
-    plain = trained(runtime, tmp_path, model_path, packing=Packing.padded, steps=3, **lora)
-    split = trained(
-        runtime, tmp_path, model_path, ranks=2, zero_stage=zero_stage, micro_batch_tokens=300, steps=3, **lora
-    )
+    plain = trained(start, model_path, packing=Packing.padded, steps=3, **lora)
+    split = trained(start, model_path, ranks=2, zero_stage=zero_stage, micro_batch_tokens=300, steps=3, **lora)
     check_equal(split, plain, model_path, untrained=("embed_tokens", "norm"))
-    start = load_model(model_path, "float32").state_dict()
+    before = load_model(model_path, "float32").state_dict()
     name = "model.layers.1.mlp.down_proj.weight"
-    assert torch.linalg.matrix_rank(split[0][name] - start[name], atol=1e-6) == 2
+    assert torch.linalg.matrix_rank(split[0][name] - before[name], atol=1e-6) == 2
     assert plain[1]["loss/kl"] > 0  # the start model, under the adapters, is another one by now
 
 
 @pytest.mark.parametrize(("zero_stage", "lora_rank"), [(2, 0), (2, 2), (3, 2)])
-def test_a_checkpoint_restores_model_and_optimizer(runtime, model_path, tmp_path, zero_stage, lora_rank):
-    config = settings(model_path, ranks=2, zero_stage=zero_stage, lora_rank=lora_rank)
-    config.sync.check = False
-    group = LearnerGroup(runtime, config, tmp_path)
-    try:
-        group.setup()
-        group.train_policy(sequences(seed=0), lr=1e-3)
-        checkpoint = tmp_path / "a [v2] of *"  # DeepSpeed looks for files by a pattern made of the path
-        checkpoint.mkdir()
-        group.save(checkpoint)
-        group.train_policy(sequences(seed=1), lr=1e-3)
-        expected = sent_by(group)
-        group.load(checkpoint, version=1)
-        group.train_policy(sequences(seed=1), lr=1e-3)  # would differ had Adam's moments not come back
-        for name, tensor in sent_by(group).items():
-            torch.testing.assert_close(tensor, expected[name], rtol=0, atol=1e-7)
-        assert group.version == 2
-        group.export(tmp_path / "exported")
-    finally:
-        group.close()
+def test_a_checkpoint_restores_model_and_optimizer(start, model_path, tmp_path, zero_stage, lora_rank):
+    group, _ = start(settings(model_path, ranks=2, zero_stage=zero_stage, lora_rank=lora_rank))
+    group.train_policy(sequences(seed=0), lr=1e-3)
+    checkpoint = tmp_path / "a [v2] of *"  # DeepSpeed looks for files by a pattern made of the path
+    checkpoint.mkdir()
+    group.save(checkpoint)
+    group.train_policy(sequences(seed=1), lr=1e-3)
+    expected = sent_by(group)
+    group.load(checkpoint, version=1)
+    group.train_policy(sequences(seed=1), lr=1e-3)  # would differ had Adam's moments not come back
+    for name, tensor in sent_by(group).items():
+        torch.testing.assert_close(tensor, expected[name], rtol=0, atol=1e-7)
+    assert group.version == 2
+    group.export(tmp_path / "exported")
     exported = load_model(str(tmp_path / "exported"), "float32").state_dict()
     for name, tensor in expected.items():
         torch.testing.assert_close(exported[name], tensor, rtol=0, atol=1e-7)
 
 
 @pytest.mark.parametrize(("family", "zero_stage", "lora_rank"), [("gpt2", 3, 2), ("experts", 2, 0)])
-def test_a_published_model_is_exported_as_it_is_broadcast(runtime, tmp_path, family, zero_stage, lora_rank):
+def test_a_published_model_is_exported_as_it_is_broadcast(start, tmp_path, family, zero_stage, lora_rank):
     folder = published_model(tmp_path / "model", family)
-    group = LearnerGroup(runtime, settings(folder, ranks=2, zero_stage=zero_stage, lora_rank=lora_rank), tmp_path)
-    try:
-        group.setup()
-        group.train_sft(sequences(), lr=1e-2)
-        sent = sent_by(group)
-        group.export(tmp_path / "exported")
-    finally:
-        group.close()
+    group, _ = start(settings(folder, ranks=2, zero_stage=zero_stage, lora_rank=lora_rank))
+    group.train_sft(sequences(), lr=1e-2)
+    sent = sent_by(group)
+    group.export(tmp_path / "exported")
     exported = load_file(tmp_path / "exported" / "model.safetensors")
     assert exported.keys() == sent.keys()
     assert all(torch.equal(exported[name], tensor) for name, tensor in sent.items())
-    start, end = (load_model(path, "float32").state_dict() for path in (folder, str(tmp_path / "exported")))
-    changed = {name for name in start if not torch.equal(start[name], end[name])}
-    assert changed >= {name for name in start if "attn" in name and name.endswith("proj.weight")}
+    before, after = (load_model(path, "float32").state_dict() for path in (folder, str(tmp_path / "exported")))
+    changed = {name for name in before if not torch.equal(before[name], after[name])}
+    assert changed >= {name for name in before if "attn" in name and name.endswith("proj.weight")}
     if family == "gpt2":
         assert json.loads((tmp_path / "exported" / "config.json").read_text())["resid_pdrop"] == 0.1
 
 
-def test_weights_that_were_not_sampled_from_are_refused_before_any_update(runtime, model_path, tmp_path):
-    group = LearnerGroup(runtime, settings(model_path), tmp_path)
-    group.setup()
-    with pytest.raises(WeightSyncError, match="rollout actor 0"):
-        group.train_policy(sequences(), lr=1e-3)  # logprobs of -5.7 are not this model's
+def test_weights_that_were_not_sampled_from_are_refused_before_any_update(start, model_path):
+    group, _ = start(settings(model_path), ends=True)
+    group.config.sync.check = True
+    with pytest.raises(WeightSyncError, match="rollout actor 0 does not sample"):
+        group.train_policy(sequences(version=group.version), lr=1e-3)  # logprobs of -5.7 are not this model's
 
 
-def test_a_loss_that_is_not_finite_stops_the_run_by_name(runtime, model_path, tmp_path):
-    config = settings(model_path)
-    config.sync.check = False
-    group = LearnerGroup(runtime, config, tmp_path)
-    group.setup()
+def test_a_loss_that_is_not_finite_stops_the_run_by_name(start, model_path):
+    group, _ = start(settings(model_path), ends=True)
     batch = sequences()
     batch[3].advantage = float("nan")
     with pytest.raises(DivergenceError, match="loss is not finite on learner rank 0"):
         group.train_policy(batch, lr=1e-3)
 
 
-def test_a_rank_that_dies_ends_the_group_by_name(runtime, model_path, tmp_path):
-    group = LearnerGroup(runtime, settings(model_path, ranks=2), tmp_path)
-    group.setup()
+def test_a_rank_that_dies_ends_the_group_by_name(start, model_path):
+    group, _ = start(settings(model_path, ranks=2), ends=True)
     group.ranks[1].kill()
     with pytest.raises(LearnerError, match="learner-1"):
         group.train_policy(sequences(), lr=1e-3)

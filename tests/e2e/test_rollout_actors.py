@@ -27,7 +27,7 @@ from tests.e2e.small_world import published_model
 from tests.given_weights import GivenWeights, corrupt
 
 TOLERANCE = 1e-4  # nats, fp32
-SETTINGS = EngineSettings(dtype="float32", kv_cache_gib=0.05, max_model_len=256, max_concurrent=64)
+SETTINGS = EngineSettings(dtype="float32", kv_cache_gib=0.05, max_model_len=256, max_concurrent=64, threads=1)
 SHAPE = {"vocab_size": 300, "hidden_size": 64, "layers": 2, "heads": 2, "kv_heads": 1, "intermediate_size": 128}
 
 
@@ -273,7 +273,7 @@ def test_a_model_that_cannot_be_loaded_is_named(runtime, tmp_path):
 
 
 def test_an_engine_in_two_parts_samples_as_one_takes_weights_and_leaves_nothing(runtime, models, tied_pool, tmp_path):
-    settings = dataclasses.replace(SETTINGS, tensor_parallel=2, threads=1)
+    settings = dataclasses.replace(SETTINGS, tensor_parallel=2)
     pool = RolloutPool(runtime, models[True], settings, restarts=0, timeout_s=120, log_dir=tmp_path)
     try:
         pool.ready()

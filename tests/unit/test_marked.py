@@ -4,9 +4,8 @@ import pytest
 
 from agrl.marked import read_part, write_part
 
-PAGE = (
-    "# A page\n<!-- numbers: begin -->\n1\n<!-- numbers: end -->\n\nand more <!-- words: begin -->\n<!-- words: end -->"
-)
+NUMBERS, WORDS = "<!-- numbers: begin -->\n1\n<!-- numbers: end -->", "<!-- words: begin -->\n<!-- words: end -->"
+PAGE = f"# A page\n{NUMBERS}\n\nand more {WORDS}"
 
 
 def test_a_part_is_read_as_it_was_written_and_nothing_else_of_the_page_changes(tmp_path):
