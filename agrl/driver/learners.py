@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -11,6 +11,7 @@ import numpy as np
 from actors.runtime import Runtime
 from actors.service import Pending, Service
 from agrl.algorithms.batch import Minibatch, PreferencePair, TrainSequence, plan_minibatches, plan_pairs
+from agrl.algorithms.columns import Columns
 from agrl.algorithms.policy_loss import LossSettings
 from agrl.algorithms.preference import PreferenceSettings
 from agrl.config.schema import Config, KLIn
@@ -85,25 +86,34 @@ class LearnerGroup:
 
     def train_policy(self, sequences: list[TrainSequence], lr: float) -> dict[str, float]:
         """One batch of reinforcement learning; the weights become version ``self.version``. Returns metrics."""
+        return self.begin_policy(sequences, lr)()
+
+    def begin_policy(self, sequences: list[TrainSequence], lr: float) -> Callable[[], dict[str, float]]:
+        """``train_policy``, begun; what it returns waits for the end."""
         c = self.config
         plan = self._plan(sequences, c.learner.optimizer_steps_per_batch, c.learner.aggregation.value)
         loss = loss_settings(c)
         tolerance = c.sync.max_mean_gap if c.sync.check else None
         about = loss, c.rollout.temperature, lr, self.version, tolerance
-        sums = self._on_batch("train_policy", sequences, plan, *about)
-        self.version += 1
-        return _policy_metrics(sums, len(plan), lr)
+        calls = self._send_batch("train_policy", Columns(sequences), plan, *about)
+
+        def end() -> dict[str, float]:
+            sums = self._gather(calls)
+            self.version += 1
+            return _policy_metrics(sums, len(plan), lr)
+
+        return end
 
     def kl_to_reference(self, sequences: list[TrainSequence]) -> np.ndarray:
         """KL(policy || start model) estimated from each response, summed over its tokens: float64 [N], nats."""
         c = self.config
         about = c.rollout.temperature, c.learner.kl_estimator.value
-        found = self._on_batch("kl_to_reference", sequences, self._plan(sequences, 1), *about)
+        found = self._on_batch("kl_to_reference", Columns(sequences), self._plan(sequences, 1), *about)
         return np.array([value for _, value in sorted(pair for part in found for pair in part.items())])
 
     def train_sft(self, sequences: list[TrainSequence], lr: float) -> dict[str, float]:
         """One optimizer step of cross-entropy on the responses. Returns metrics."""
-        sums = _merge(self._on_batch("train_sft", sequences, self._plan(sequences, 1), lr))
+        sums = _merge(self._on_batch("train_sft", Columns(sequences), self._plan(sequences, 1), lr))
         self.version += 1
         return {
             "loss/total": sums.total["loss"],
@@ -115,7 +125,7 @@ class LearnerGroup:
 
     def sequence_logprobs(self, sequences: list[TrainSequence]) -> np.ndarray:
         """The model's log-probability of each response as a whole: float64 [N], nats."""
-        found = self._on_batch("sequence_logprobs", sequences, self._plan(sequences, 1))
+        found = self._on_batch("sequence_logprobs", Columns(sequences), self._plan(sequences, 1))
         return np.array([value for _, value in sorted(pair for part in found for pair in part.items())])
 
     def train_preference(self, pairs: list[PreferencePair], lr: float) -> dict[str, float]:
@@ -150,12 +160,18 @@ class LearnerGroup:
 
     def on_ranks(self, ranks: Sequence[Service], method: str, *args: Any) -> list[Any]:
         """A call that some ranks are to answer."""
+        return self._gather(self._send(ranks, method, *args))
+
+    def _send(self, ranks: Sequence[Service], method: str, *args: Any) -> dict[Pending, Service]:
         self.doing = method.replace("_", " ")
-        return self._gather({rank.call(method, *args): rank for rank in ranks})
+        return {rank.call(method, *args): rank for rank in ranks}
 
     def _on_batch(self, method: str, batch: Any, plan: Any, *args: Any) -> list[Any]:
+        return self._gather(self._send_batch(method, batch, plan, *args))
+
+    def _send_batch(self, method: str, batch: Any, plan: Any, *args: Any) -> dict[Pending, Service]:
         """A call to every rank about one batch and its plan: both are stored once, however many ranks read them."""
-        return self.on_all_ranks(method, self.runtime.put(batch), self.runtime.put(plan), *args)
+        return self._send(self.ranks, method, self.runtime.put(batch), self.runtime.put(plan), *args)
 
     def rest(self) -> None:
         """Give back the GPU memory that only training needed."""

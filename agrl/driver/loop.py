@@ -16,6 +16,7 @@ from agrl.driver.running import Run, running
 from agrl.driver.stall import StallWatch
 from agrl.driver.step import StepResult, training_step
 from agrl.errors import ConfigError, NothingLearnedError
+from agrl.relevance.records import Provenance
 from agrl.report.progress import numbers, progress
 from agrl.report.recorder import Recorder, sample_row
 
@@ -108,15 +109,14 @@ def _record(run: Run, recorder: Recorder, step: int, result: StepResult) -> None
 def _samples(run: Run, step: int, result: StepResult) -> list[dict[str, Any]]:
     """A few of the step's trajectories, guided ones first: one from each of as many groups as possible."""
     config, generator = run.s.config.trainer, np.random.default_rng([run.s.config.trainer.seed, step])
-    rows = []
+    found = []
     for i in generator.permutation(len(result.groups)):
-        group, advantages = result.groups[i], result.advantages[i]
-        guided = [j for j, r in enumerate(group.rollouts) if r.provenance.name != "ON_POLICY"]
-        j = guided[0] if guided else int(generator.integers(len(group.rollouts)))
-        row = sample_row(group.example, group.rollouts[j], group.scores[j], advantages[j])
-        rows.append((not guided, row))
-    rows.sort(key=lambda pair: pair[0])
-    return [row for _, row in rows[: config.samples_per_step]]
+        rollouts = result.groups[i].rollouts
+        guided = [j for j, r in enumerate(rollouts) if r.provenance is not Provenance.ON_POLICY]
+        found.append((not guided, i, guided[0] if guided else int(generator.integers(len(rollouts)))))
+    found.sort(key=lambda one: one[0])
+    chosen = [(result.groups[i], result.advantages[i], j) for _, i, j in found[: config.samples_per_step]]
+    return [sample_row(g.example, g.rollouts[j], g.scores[j], advantages[j]) for g, advantages, j in chosen]
 
 
 def _note(metrics: dict[str, float]) -> str:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 
@@ -21,7 +22,6 @@ from agrl.driver.prompts import PromptEncoder
 from agrl.driver.run_folder import RunFolder
 from agrl.driver.runtime import start_runtime
 from agrl.driver.trial import try_broadcast
-from agrl.relevance.records import RewardMode
 from agrl.relevance.reward import Scorer
 from agrl.relevance.rulebook import RuleBook
 from replay.core import ReplayCore
@@ -45,6 +45,7 @@ class Services:
     rewards: RewardPool
     replay: Service
     learner: LearnerGroup
+    ahead: Any = None  # see ``agrl.driver.draw.Ahead``
 
     def ready(self) -> str:
         """Wait until everything is loaded and has been tried; returns what ``LearnerGroup.setup`` has to say."""
@@ -88,7 +89,7 @@ class Services:
             self.scorer = Scorer(self.book, config.task.order, config.reward.mode)
         template_args = config.model.chat_template_args
         self.encoder = PromptEncoder(self.book, self.encoder.tokenizer, config.task, template_args)
-        self.config = config
+        self.config, self.ahead = config, None
         self.learner.restart(config)
         self.replay.call("restart", *replay_settings(config)).result()
         broadcast_weights(self.learner, self.rollouts)
@@ -170,5 +171,4 @@ def start_rewards(config: Config, runtime: Runtime, run: RunFolder, book: RuleBo
 
 def replay_settings(config: Config) -> tuple:
     """What the replay actor is told beside its prompts."""
-    decomposed = config.reward.mode == RewardMode.decomposed
-    return config.replay, config.guidance, config.trainer.rollouts_per_prompt, config.trainer.seed, decomposed
+    return config.replay, config.guidance, config.trainer.rollouts_per_prompt, config.trainer.seed

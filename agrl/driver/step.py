@@ -10,7 +10,7 @@ from agrl.algorithms.schedule import learning_rate
 from agrl.config.schema import Config, KLIn
 from agrl.driver.batch import group_relative, train_sequence, train_sequences
 from agrl.driver.clock import Clock
-from agrl.driver.draw import draw
+from agrl.driver.draw import draw, draw_ahead
 from agrl.driver.guide import guide
 from agrl.driver.learner_weights import broadcast_weights
 from agrl.driver.plan import most_prompts
@@ -20,6 +20,7 @@ from agrl.driver.step_metrics import rollout_metrics
 from agrl.errors import RewardError, WeightSyncError
 from agrl.relevance.records import ScoredGroup
 from replay.decisions import Decision
+from replay.outcomes import Outcome
 
 
 @dataclass
@@ -48,26 +49,32 @@ def training_step(s: Services, step: int) -> StepResult:
             sampled += groups
             refuse_unscored(sampled)
         with clock("guide"):
-            decisions += s.replay.call("observe", groups, step).result()
+            outcomes = [Outcome.of(group, config.reward.mode) for group in groups]
+            decisions += s.replay.call("observe", outcomes, step).result()
     with clock("guide"):
-        mixed, outcomes = guide(s, sampled, decisions, step)
-        s.replay.call("guided", outcomes).result()
+        mixed, guided = guide(s, sampled, decisions, step)
+        s.replay.call("guided", guided).result()
     trained = [g for g, d in zip(mixed, decisions, strict=True) if d.kind != "drop"]
     with clock("learn"), s.learners_turn():
         penalties, about_kl = kl_penalties(s, trained)
     advantages = group_relative(
         trained, config.reward.mode, s.scorer.weights, config.learner.advantage.value, penalties
     )
-    metrics = rollout_metrics(sampled, s.scorer.names) | about_kl
+    metrics = s.replay.call("metrics").result() | about_kl
     if sequences := train_sequences(trained, advantages):
         with clock("learn"), s.learners_turn():
             rate = learning_rate(
                 step, config.learner.lr, config.trainer.steps, config.learner.warmup_steps, config.learner.schedule
             )
-            metrics |= s.learner.train_policy(sequences, rate)
+            learned = s.learner.begin_policy(sequences, rate)
+            if step + 1 < config.trainer.steps:
+                draw_ahead(s, prompts_wanted(config, []), step + 1)
+            metrics |= rollout_metrics(sampled, s.scorer.names) | learned()
         with clock("broadcast"):
             broadcast_weights(s.learner, s.rollouts)
-    metrics |= s.replay.call("metrics").result() | s.rollouts.metrics() | s.rewards.metrics()
+    else:
+        metrics |= rollout_metrics(sampled, s.scorer.names)
+    metrics |= s.rollouts.metrics() | s.rewards.metrics()
     metrics["sync/version"] = s.learner.version
     return StepResult(trained, advantages, metrics | clock.metrics())
 
