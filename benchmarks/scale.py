@@ -40,7 +40,8 @@ from agrl.data.catalogue.build import make_catalogue
 from agrl.data.catalogue.spec import CatalogueSpec
 from agrl.driver.tiny_model import tiny_model
 from agrl.machine import usable_cpus
-from benchmarks.simulated import Model, SimulatedRuntime
+from benchmarks.crowd import SimulatedRuntime
+from benchmarks.simulated import Model
 
 ROLLOUTS = 16  # of a group
 WARM = 1  # steps that do not count
