@@ -1,8 +1,9 @@
-"""Results of Ray's actors, and what Ray's errors mean."""
+"""Calls to Ray's actors and their results, and what Ray's errors mean."""
 
 from __future__ import annotations
 
 import contextlib
+import pickle
 import re
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
@@ -13,6 +14,7 @@ import ray
 from ray import exceptions
 
 from actors.ray_hosts import host_of
+from actors.ray_packing import dumps, pack
 from actors.service import Pending, ServiceDied
 from agrl.errors import ActorError
 from agrl.network import Host
@@ -61,7 +63,7 @@ class RayPending(Pending):
 
 def put(value: Any) -> Pending:
     """Store ``value`` in Ray's object store."""
-    return RayPending(ray.put(value), Who("the driver"))
+    return RayPending(ray.put(pack(value)), Who("the driver"))
 
 
 def wait(sources: Sequence[Pending], timeout: float | None) -> list[Pending]:
@@ -73,8 +75,19 @@ def wait(sources: Sequence[Pending], timeout: float | None) -> list[Pending]:
     return [by_ref[ref] for ref in ready]
 
 
-def unwrap(value: Any) -> Any:
-    return value.ref if isinstance(value, RayPending) else value
+def call_arguments(method: str, args: Sequence[Any], kwargs: dict[str, Any]) -> tuple:
+    """A call as Ray's arguments: everything packed, then the results that are yet to come, which Ray brings itself."""
+    places = [place for place, arg in enumerate(args) if isinstance(arg, RayPending)]
+    there = [None if isinstance(arg, RayPending) else arg for arg in args]
+    return dumps((method, there, kwargs, places)), *(args[place].ref for place in places)
+
+
+def opened(packed: bytes, results: Sequence[Any]) -> tuple[str, list[Any], dict[str, Any]]:
+    """Method, arguments and keyword arguments of a call that ``call_arguments`` packed."""
+    method, args, kwargs, places = pickle.loads(packed)
+    for place, result in zip(places, results, strict=True):
+        args[place] = result
+    return method, args, kwargs
 
 
 @contextlib.contextmanager

@@ -24,7 +24,8 @@ from ray import cloudpickle
 
 from actors.ray_hosts import Place, check_reachable
 from actors.ray_metrics import ActorMetrics
-from actors.ray_results import RayPending, Who, unwrap
+from actors.ray_packing import pack
+from actors.ray_results import RayPending, Who, call_arguments, opened
 from actors.service import Pending, Service
 from agrl.errors import ActorError, ClusterError
 from agrl.machine import usable_cpus
@@ -121,10 +122,10 @@ class RayService(Service):
         self._built = self._actor.build.remote(cloudpickle.dumps((cls, args, kwargs)))
 
     def call(self, method: str, *args: Any, **kwargs: Any) -> Pending:
-        return RayPending(self._actor.call.remote(method, *map(unwrap, args), **kwargs), self._who)
+        return RayPending(self._actor.call.remote(*call_arguments(method, args, kwargs)), self._who)
 
     def aside(self, method: str, *args: Any) -> Pending:
-        return RayPending(self._actor.aside.remote(method, *map(unwrap, args)), self._who)
+        return RayPending(self._actor.aside.remote(*call_arguments(method, args, {})), self._who)
 
     def ready(self) -> Pending:
         return RayPending(self._built, self._who)
@@ -190,15 +191,18 @@ class _Shell:
         return [f"{frame.filename}:{frame.name}" for frame in reversed(stack)]
 
     @ray.method(concurrency_group=ASIDE)
-    def aside(self, method: str, *args: Any) -> Any:
-        return getattr(self._target, method)(*args)
+    def aside(self, packed: bytes, *results: Any) -> Any:
+        method, args, kwargs = opened(packed, results)
+        return pack(getattr(self._target, method)(*args, **kwargs))
 
-    def call(self, method: str, *args: Any, **kwargs: Any) -> Any:
+    def call(self, packed: bytes, *results: Any) -> Any:
+        """``packed``, ``results``: of ``ray_results.call_arguments``."""
         self._thread = threading.get_ident()
         if self._failure is not None:
             raise self._failure
         with self._metrics.busy():
-            return getattr(self._target, method)(*args, **kwargs)
+            method, args, kwargs = opened(packed, results)
+            return pack(getattr(self._target, method)(*args, **kwargs))
 
 
 def _send_output_to(log_file: str) -> None:

@@ -7,6 +7,7 @@ from collections import deque
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
+from queue import SimpleQueue
 
 from actors.pool import NoPlace, ServicePool
 from actors.runtime import Runtime, wait_any
@@ -26,7 +27,8 @@ class Ticket:
     """A piece of work handed in, and its scores once they are there."""
 
     items: Sequence[Scorable]
-    pending: Pending
+    pending: Pending | None = None
+    ended: bool = False  # whether ``pending`` need not be waited for
     scores: list[Score] | None = None
 
 
@@ -85,6 +87,7 @@ class RewardPool:
             log_dir=log_dir,
         )
         self._queues = [_Queue() for _ in range(actors)]
+        self._ended: SimpleQueue[int] = SimpleQueue()  # actors that have finished a piece
         self._timeout_s = timeout_s
         self._timeouts = 0
         self._is_ready = False
@@ -98,10 +101,9 @@ class RewardPool:
         """Hand in work to the actor that has the least left; ``collect`` gives its scores."""
         if not self._is_ready:
             self.ready()  # the time limit is for scoring, not for starting
-        for index in range(len(self._queues)):
-            self._take_finished(index)
-        index = self._least_busy()
-        ticket = Ticket(items, self._send(index, items))
+        self._take_finished()
+        index, ticket = self._least_busy(), Ticket(items)
+        self._send(index, ticket)
         self._queues[index].append(ticket)
         return ticket
 
@@ -126,13 +128,23 @@ class RewardPool:
         """``submit`` and ``collect`` in one."""
         return self.collect(self.submit(items))
 
-    def _send(self, index: int, items: Sequence[Scorable]) -> Pending:
-        return self._pool.services[index].call("score", items)
+    def _send(self, index: int, ticket: Ticket) -> None:
+        ticket.pending = pending = self._pool.services[index].call("score", ticket.items)
+        ticket.ended = False
 
-    def _take_finished(self, index: int) -> None:
-        queue = self._queues[index]
-        while queue.tickets and wait_any([queue.tickets[0].pending], 0.0):
-            self._take(index)
+        def notice() -> None:
+            if ticket.pending is pending:  # not that of a lost actor, whose work was sent again
+                ticket.ended = True
+                self._ended.put(index)
+
+        pending.on_done(notice)
+
+    def _take_finished(self) -> None:
+        """Asks nobody: as many pieces come as there are groups, and there may be many actors."""
+        while not self._ended.empty():
+            index = self._ended.get()
+            while self._queues[index].tickets and self._queues[index].tickets[0].ended:
+                self._take(index)
 
     def _take(self, index: int) -> None:
         """Read the first piece of an actor's work, which is finished or lost."""
@@ -170,12 +182,12 @@ class RewardPool:
         except NoPlace:  # the others do its work
             while queue.tickets:
                 ticket, heir = queue.popleft(), self._least_busy()
-                ticket.pending = self._send(heir, ticket.items)
+                self._send(heir, ticket)
                 self._queues[heir].append(ticket)
             return
         queue.since = time.monotonic()
         for ticket in queue.tickets:
-            ticket.pending = self._send(index, ticket.items)
+            self._send(index, ticket)
 
     def metrics(self) -> dict[str, float]:
         """Actors replaced, and responses without a score because of the time limit, since the start."""

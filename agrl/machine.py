@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import os
 from pathlib import Path
 
@@ -33,3 +34,8 @@ def memory_bytes() -> int:
         except (OSError, ValueError):  # no such file, or "max"
             continue
     return found
+
+
+def rare_collections() -> None:
+    """Make Python look for cycles of garbage less often: where a million records are alive, each look takes long."""
+    gc.set_threshold(100_000, 50, 50)

@@ -1,12 +1,15 @@
 """The controller at scale: what the driver and the replay actor cost a step beside 8, 64 and 512 engines.
 
     python benchmarks/scale.py [--engines 8,64,512] [--groups 64,512,4096] [--steps 4] [--json FILE]
-    python benchmarks/scale.py --engines 512 --groups 64 --steps 200 --memory [--json FILE]
+    python benchmarks/scale.py --engines 512 --groups 64 --steps 200 --at-once --memory [--json FILE]
 
 Real: the training loop and step, dealing, the weight broadcast's calls, Ray, the replay actor, the reward actors, the
-recorder. Simulated: engines and learner ranks (`simulated.py`), which say how long a model of 8 billion weights would
-take on an H100 each, and answer at once. A step lasts what they say plus the processor time of the driver (all its
-threads) and of the replay actor, as if none of that were hidden behind generation; the controller's share is its part.
+recorder. Simulated: engines and learner ranks (`simulated.py`), which answer when a model of 8 billion weights would
+on an H100 each. Two shares of a step are told:
+
+- exposed: what it lasts beyond the slowest engine of each batch, the learner and the broadcast (``simulated_s``);
+- processor: the driver's processor time (all its threads) and the replay actor's, as a part of it and ``simulated_s``,
+  as if nothing were hidden behind generation.
 """
 
 from __future__ import annotations
@@ -21,6 +24,8 @@ import subprocess
 import sys
 import tempfile
 import time
+from collections import Counter
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -28,13 +33,15 @@ sys.path[0] = str(Path(__file__).parents[1])  # not this folder, whose learner.p
 
 import psutil
 
+from actors.traffic import Traffic
 from agrl.config.compose import load_config
 from agrl.config.schema import Config
 from agrl.data.catalogue.build import make_catalogue
 from agrl.data.catalogue.spec import CatalogueSpec
 from agrl.driver.tiny_model import tiny_model
 from agrl.machine import usable_cpus
-from benchmarks.simulated import Model, SimulatedRuntime
+from benchmarks.crowd import SimulatedRuntime
+from benchmarks.simulated import Model
 
 ROLLOUTS = 16  # of a group
 WARM = 1  # steps that do not count
@@ -71,9 +78,10 @@ def configure(folder: Path, engines: int, groups: int, steps: int, rewards: int)
 
 
 class Watch:
-    """Reads the clocks at every step's beginning, and at the end of the last."""
+    """Reads the clocks at every step's beginning, and at the end of the last. ``memory``: counts objects, too."""
 
-    def __init__(self) -> None:
+    def __init__(self, memory: bool) -> None:
+        self._memory = memory
         self.rows: list[dict[str, float]] = []
         self.metrics: list[dict[str, float]] = []
         self._replay: psutil.Process | None = None
@@ -90,7 +98,7 @@ class Watch:
                 "replay": times.user + times.system,
                 "driver_mib": own.memory_info().rss / MIB,
                 "replay_mib": replay.memory_info().rss / MIB,
-                "objects": float(len(gc.get_objects())),
+                "objects": float(len(gc.get_objects())) if self._memory else 0.0,
             }
         )
 
@@ -101,22 +109,40 @@ class Watch:
         return found[0]
 
 
+@dataclass
+class SlowestOf(Traffic):
+    """Also the seconds of the slowest engine of every batch, added up: ``slowest_s``."""
+
+    slowest_s: float = 0.0
+    before: Counter[int] = field(default_factory=Counter)
+
+    def end(self, *batch: Any) -> None:
+        super().end(*batch)
+        self.slowest_s += max((self.seconds - self.before).values(), default=0.0)
+        self.before = self.seconds.copy()
+
+    def metrics(self, actors: Any) -> dict[str, float]:
+        return super().metrics(actors) | {"slowest_s": self.slowest_s}
+
+
 def simulated_seconds(metrics: dict[str, float], model: Model) -> float:
     """What the engines and the learner took for a step."""
-    broadcast = model.weight_bytes / model.link_bytes
-    return metrics.get("rollout/engine_seconds", 0.0) + metrics.get("learner/seconds", 0.0) + broadcast
+    return metrics["slowest_s"] + metrics.get("learner/seconds", 0.0) + model.broadcast_s
 
 
-def train(config: Config, model: Model, console: Any) -> Watch:
+def train(config: Config, model: Model, console: Any, profile: cProfile.Profile | None, memory: bool) -> Watch:
     """The real loop over simulated engines."""
+    from actors import rollout_pool
     from agrl.driver import loop, running, services
     from agrl.driver.runtime import run_label
 
-    watch, real_step = Watch(), loop.training_step
+    watch, real_step = Watch(memory), loop.Pipeline.step
 
-    def watched_step(s: Any, step: int) -> Any:
+    def watched_step(pipeline: Any, step: int) -> Any:
         watch.read()
-        result = real_step(s, step)
+        if profile and step == WARM:
+            profile.enable()
+        result = real_step(pipeline, step)
         watch.metrics.append(result.metrics)
         return result
 
@@ -130,8 +156,10 @@ def train(config: Config, model: Model, console: Any) -> Watch:
         def checkpoint(self, *args: Any, **kwargs: Any) -> None:
             pass
 
-    services.start_runtime = lambda c, run: SimulatedRuntime(model, namespace="scale", run=run_label(run))
-    loop.training_step, running.Run = watched_step, Measured
+    threads = 2 * config.rollout.actors if model.waits else 1
+    services.start_runtime = lambda c, run: SimulatedRuntime(model, threads, namespace="scale", run=run_label(run))
+    rollout_pool.Traffic = SlowestOf
+    loop.Pipeline.step, running.Run = watched_step, Measured
     loop.train(config, console)
     return watch
 
@@ -142,12 +170,11 @@ def one(folder: Path, engines: int, groups: int, args: argparse.Namespace) -> di
 
     from rich.console import Console
 
-    model, profile = Model(), cProfile.Profile(time.thread_time)
+    model = Model(waits=not args.at_once)
+    profile = cProfile.Profile(time.thread_time) if args.profile else None
     config = configure(folder, engines, groups, args.steps + WARM, args.rewards)
-    if args.profile:
-        profile.enable()
-    watch = train(config, model, Console(file=io.StringIO(), width=120))
-    if args.profile:
+    watch = train(config, model, Console(file=io.StringIO(), width=120), profile, args.memory)
+    if profile:
         profile.disable()
         stats = pstats.Stats(profile, stream=sys.stderr)
         stats.sort_stats("tottime").print_stats(45).sort_stats("cumtime").print_stats(
@@ -159,8 +186,8 @@ def one(folder: Path, engines: int, groups: int, args: argparse.Namespace) -> di
         return statistics.median(after[name] - before[name] for before, after in between)
 
     seconds = statistics.median(simulated_seconds(m, model) for m in watch.metrics[WARM:])
-    controller = spent("driver") + spent("replay")
-    last = watch.metrics[-1]
+    controller, wall, counted = spent("driver") + spent("replay"), spent("wall"), watch.metrics[WARM:]
+    phases = [name for name in counted[-1] if name.startswith("time/")]
     found = {
         "engines": engines,
         "groups": groups,
@@ -169,9 +196,11 @@ def one(folder: Path, engines: int, groups: int, args: argparse.Namespace) -> di
         "driver_cpu_s": round(spent("driver"), 3),
         "driver_main_thread_s": round(spent("main"), 3),
         "replay_cpu_s": round(spent("replay"), 3),
-        "share": round(controller / (seconds + controller), 4),
-        "wall_s": round(spent("wall"), 3),
-        "guided_share": round(last.get("guide/share", 0.0), 4),
+        "processor_share": round(controller / (seconds + controller), 4),
+        "wall_s": round(wall, 3),
+        "exposed_share": round(1 - seconds / wall, 4) if model.waits else None,
+        "phases": {name: round(statistics.median(m.get(name, 0.0) for m in counted), 3) for name in phases},
+        "guided_share": round(counted[-1].get("guide/share", 0.0), 4),
         "driver_mib": round(watch.rows[-1]["driver_mib"], 1),
         "replay_mib": round(watch.rows[-1]["replay_mib"], 1),
     }
@@ -187,6 +216,7 @@ def main() -> None:
     parser.add_argument("--groups", default="64,512,4096", help=f"of {ROLLOUTS} rollouts, a step (%(default)s)")
     parser.add_argument("--steps", type=int, default=4, help="that count, after one that does not (%(default)s)")
     parser.add_argument("--rewards", type=int, default=1, help="reward actors (%(default)s)")
+    parser.add_argument("--at-once", action="store_true", help="engines and learner do not wait as long as they say")
     parser.add_argument("--memory", action="store_true", help="also the memory at every step")
     parser.add_argument(
         "--profile", action="store_true", help="print where the driver's main thread spends its processor time"
@@ -214,7 +244,7 @@ def main() -> None:
 def apart(folder: Path, engines: int, groups: int, args: argparse.Namespace) -> dict[str, Any]:
     """One size in a process of its own: what the last one left behind is no part of it."""
     words = ["--world", folder, "--engines", engines, "--groups", groups, "--steps", args.steps]
-    flags = [f"--{name}" for name in ("memory", "profile") if getattr(args, name)]
+    flags = [f"--{name.replace('_', '-')}" for name in ("at_once", "memory", "profile") if getattr(args, name)]
     command = [sys.executable, __file__, *map(str, [*words, "--rewards", args.rewards]), *flags]
     done = subprocess.run(command, stdout=subprocess.PIPE, text=True, check=True)
     return json.loads(done.stdout.splitlines()[-1])

@@ -1,25 +1,23 @@
-"""Engines and learner ranks that compute nothing: they say how long a real model would take, and answer at once.
+"""Engines and learner ranks that compute nothing, and say how long a real model would take.
 
-Many of them share a Ray actor, because 512 processes of their own do not fit on a small machine. The driver's side is
-real: every call is a call of Ray with its arguments and results serialised, one for each engine and rank as ever, and
-the responses are text, token ids and log-probabilities of the length that a model's would have. Answering at once is
-the hardest case for the driver: nothing that it does is hidden by waiting.
+Many of them share a Ray actor (``crowd.py``). The driver's side is real: every call is a call of Ray with its arguments
+and results serialised, one for each engine and rank as ever, and the responses are text, token ids and
+log-probabilities of the length that a model's would have. Answers come when a real model's would (``Model.waits``), or
+at once.
 """
 
 from __future__ import annotations
 
 import heapq
-import itertools
+import threading
+import time
 from collections.abc import Sequence
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from actors.generation import Generation, GenerationRequest, Pace, Progress, Sampled, SamplingSettings
-from actors.runtime import Runtime
-from actors.service import Pending, Service
 from agrl.network import Host, this_host
 from agrl.relevance.records import TIERS, Judgement, Order
 from agrl.relevance.response import render_response
@@ -36,7 +34,7 @@ class Model:
 
     ``decode_s``, ``decode_sequence_s``: seconds of one decoding step, and for each sequence in it. ``prefill``: prompt
     tokens a second. ``learn``: tokens a second of one rank, forward and backward. ``weight_bytes`` travel at
-    ``link_bytes`` a second. ``response``: tokens, mean.
+    ``link_bytes`` a second. ``response``: tokens, mean. ``waits``: whether that time passes; else they answer at once.
     """
 
     decode_s: float = 0.008
@@ -46,6 +44,15 @@ class Model:
     weight_bytes: float = 16e9
     link_bytes: float = 25e9
     response: int = 300
+    waits: bool = False
+
+    @property
+    def broadcast_s(self) -> float:
+        return self.weight_bytes / self.link_bytes
+
+    def pass_time(self, seconds: float) -> None:
+        if self.waits:
+            time.sleep(seconds)
 
     @property
     def buckets(self) -> int:
@@ -59,6 +66,7 @@ class SimulatedEngine:
         self.version, self._model, self._room = 0, model, settings.max_concurrent
         self._batch, self._limit = 0, settings.max_model_len
         self._texts = texts(model.response)
+        self._lock, self._ended, self._free_at = threading.Lock(), threading.Event(), 0.0
         self._clear()
 
     def _clear(self) -> None:
@@ -77,15 +85,28 @@ class SimulatedEngine:
         pace: Pace,
         drop: Sequence[str],
     ) -> Progress:
-        if batch != self._batch:
-            self._clear()
-        self._batch = batch
-        for name in drop:
-            self._forget(name)
-        for request in requests:
-            self._add(request, sampling.max_tokens)
-        finished, tokens, seconds = self._decode(pace.least_s, pace.most_s)
-        return Progress(finished, tokens, seconds)
+        asked = time.monotonic()
+        with self._lock:  # calls come in many threads
+            if batch != self._batch:
+                self._batch = batch
+                self._ended.clear()
+                self._clear()
+            if self._ended.is_set():
+                self._clear()
+            for name in drop:
+                self._forget(name)
+            for request in requests:
+                self._add(request, sampling.max_tokens)
+            finished, tokens, seconds = self._decode(pace.least_s, pace.most_s)
+            return Progress(finished, tokens, self._passed(asked, seconds))
+
+    def _passed(self, asked: float, seconds: float) -> float:
+        """Wait for ``seconds`` from when the work could begin, or until the batch ends; how long that was."""
+        begin = max(asked, self._free_at)
+        if self._model.waits and self._ended.wait(max(0.0, begin + seconds - time.monotonic())):
+            seconds = min(seconds, max(0.0, time.monotonic() - begin))
+        self._free_at = begin + seconds
+        return seconds
 
     def _decode(self, least_s: float, most_s: float) -> tuple[list[Generation], int, float]:
         """Until something is finished, but at least and at most so long; with tokens and seconds."""
@@ -137,7 +158,8 @@ class SimulatedEngine:
             heapq.heapify(self._active)
 
     def end_batch(self, batch: int) -> None:
-        self._clear()
+        if batch == self._batch:
+            self._ended.set()
 
     def take_weights(self, transport: str, *parcels: Parcel) -> None:
         pass
@@ -194,6 +216,7 @@ class SimulatedRank:
             prompts = {sequence.prompt_ids.tobytes(): len(sequence.prompt_ids) for sequence in found}
             own = sum(len(sequence.response_ids) for sequence in found)
             sums.maximum["seconds"] = (own + sum(prompts.values())) / self._world / self._model.learn
+            self._model.pass_time(sums.maximum["seconds"])
             work = dict.fromkeys(("work_computed", "work_useful", "work_operations", "work_peak"), 1.0)
             sums.add({"loss": 0.0, "ratio": own, "clipped": 0.0, "entropy": own, "tokens": own, "sampled": own} | work)
             sums.maximum["grad_norm"] = 1.0
@@ -209,6 +232,7 @@ class SimulatedRank:
         return None
 
     def send_weights(self, transport: str, adapters: bool) -> int:
+        self._model.pass_time(self._model.broadcast_s)
         return self._model.buckets
 
     def begin_weights(self, transport: str, adapters: bool) -> None:
@@ -220,67 +244,3 @@ class SimulatedRank:
 
     def parcel(self) -> Parcel:
         return Parcel(self._model.buckets - self._buckets - 1, ())
-
-
-class Crowd:
-    """Many objects in one process."""
-
-    def __init__(self) -> None:
-        self._objects: dict[str, Any] = {}
-
-    def build(self, name: str, cls: type, *args: Any) -> None:
-        self._objects[name] = cls(*args)
-
-    def do(self, name: str, method: str, *args: Any) -> Any:
-        return getattr(self._objects[name], method)(*args)
-
-
-class OneOfMany(Service):
-    """One object of a crowd. ``reads``: whether it is given what other calls' results are; the others get None."""
-
-    def __init__(self, crowd: Service, name: str, built: Pending, reads: bool) -> None:
-        self.name, self._crowd, self._built, self._reads = name, crowd, built, reads
-
-    def call(self, method: str, *args: Any, **kwargs: Any) -> Pending:
-        if not self._reads:
-            args = tuple(None if isinstance(arg, Pending) else arg for arg in args)
-        return self._crowd.call("do", self.name, method, *args)
-
-    def aside(self, method: str, *args: Any) -> Pending:
-        return self._crowd.call("do", self.name, method, *args)
-
-    def ready(self) -> Pending:
-        return self._built
-
-    def host(self) -> Host | None:
-        return self._crowd.host()
-
-    def where(self) -> Pending:
-        return self._crowd.where()
-
-    def kill(self) -> None:
-        pass  # the crowd ends with Ray
-
-
-class SimulatedRuntime(Runtime):
-    """Ray on this machine, in which engines and ranks are simulated; everything else is what it is."""
-
-    def __init__(self, model: Model, crowds: int = 2, **about: Any) -> None:
-        super().__init__("local", **about)
-        self._model = model
-        started = [
-            super(SimulatedRuntime, self)._start(Crowd, f"crowd-{i}", (), {}, {}, 1, None) for i in range(crowds)
-        ]
-        for crowd in started:
-            crowd.ready().result()
-        self._crowds = itertools.cycle(started)
-
-    def _start(
-        self, cls: type, name: str, args: tuple, kwargs: dict, env: dict, cpu_share: int, log_file: Path | str | None
-    ) -> Service:
-        simulated = {"RolloutEngine": SimulatedEngine, "LearnerRank": SimulatedRank}.get(cls.__name__)
-        if simulated is None:
-            return super()._start(cls, name, args, kwargs, env, cpu_share, log_file)
-        crowd = next(self._crowds)
-        built = crowd.call("build", name, simulated, self._model, *args[1:])
-        return OneOfMany(crowd, name, built, reads=not name.startswith("learner-") or name == "learner-0")

@@ -34,11 +34,9 @@ class TrajectoryBuffer:
         """Offer an answer of the policy. Anything that it did not sample under the prompt itself is refused."""
         if rollout.provenance is not Provenance.ON_POLICY:
             raise ValueError(f"prompt {rollout.example_id!r}: only on-policy rollouts are kept for replay")
-        # Copies: what comes through Ray is a view that would pin the whole step in the object store.
-        rollout = replace(rollout, **{name: np.array(getattr(rollout, name), dtype) for name, dtype in ARRAYS.items()})
         kept = [r for r in self._best.pop(rollout.example_id, []) if r.text != rollout.text]
         ranked = sorted([*kept, rollout], key=lambda r: (surprise(r), -r.version))
-        self._best[rollout.example_id] = ranked[: self._per_prompt]
+        self._best[rollout.example_id] = [_own(r) if r is rollout else r for r in ranked[: self._per_prompt]]
         if len(self._best) > self._prompts:
             del self._best[next(iter(self._best))]
 
@@ -53,6 +51,11 @@ class TrajectoryBuffer:
     def load_state_dict(self, state: dict) -> None:
         """Replace the content by that of a ``state_dict``."""
         self._best = {example_id: [_unpack(r) for r in kept] for example_id, kept in state.items()}
+
+
+def _own(rollout: Rollout) -> Rollout:
+    """With arrays of its own: what comes through Ray may be a view that pins the whole step in the object store."""
+    return replace(rollout, **{name: np.array(getattr(rollout, name), dtype) for name, dtype in ARRAYS.items()})
 
 
 def _pack(rollout: Rollout) -> dict:

@@ -11,9 +11,10 @@ import numpy as np
 
 from agrl.config.schema import GuidanceConfig, ReplayConfig
 from agrl.data.pool import Pool, check_same
-from agrl.relevance.records import Example, Provenance, Rollout, ScoredGroup
+from agrl.relevance.records import Example, Rollout
 from replay.buffer import TrajectoryBuffer
-from replay.decisions import Decision, correct_of_valid, count_decisions, decide_batch, has_signal
+from replay.decisions import Decision, count_decisions, decide_batch
+from replay.outcomes import Outcome
 from replay.sampling import PromptSampler
 from replay.statistics import PromptTable
 
@@ -52,7 +53,6 @@ class ReplayCore:
 
     A step is one or more rounds of ``sample`` and ``observe``, then ``guided`` with what became of the "guide"
     decisions, then ``metrics``.
-    ``decomposed``: the run computes advantages from every reward component by itself (``reward.mode=decomposed``).
     """
 
     def __init__(
@@ -62,14 +62,12 @@ class ReplayCore:
         guidance_cfg: GuidanceConfig,
         rollouts_per_prompt: int,
         seed: int,
-        decomposed: bool = False,
     ) -> None:
         self._pool = pool
         self._sampler = PromptSampler(len(pool), replay_cfg, rollouts_per_prompt, seed)
         self._table = PromptTable(len(pool), replay_cfg.ema, rollouts_per_prompt)
         self._buffer = TrajectoryBuffer()
         self._guidance = guidance_cfg
-        self._decomposed = decomposed
         self._last: dict[str, float] = {}  # metrics of the step last observed
         self._now = StepSoFar()
 
@@ -93,24 +91,20 @@ class ReplayCore:
         drawn = self._at(step).drawn
         self._sampler.leave_out([drawn.pop(example_id) for example_id in ids])
 
-    def observe(self, groups: Sequence[ScoredGroup], step: int) -> list[Decision]:
+    def observe(self, groups: Sequence[Outcome], step: int) -> list[Decision]:
         """Enter the outcomes of a round of a step, then decide; one decision a group, in order."""
         now = self._at(step)
         for group in groups:
-            correct, valid = correct_of_valid(group)
+            correct, valid = group.correct_of_valid
             if valid:  # a group whose scoring failed says nothing about the prompt
-                self._table.update(now.drawn[group.example.id], correct, valid)
-            for rollout, score in zip(group.rollouts, group.scores, strict=True):
-                if score.sound and rollout.provenance is Provenance.ON_POLICY:
-                    now.sound.append(rollout)
-        now.rollouts += sum(len(group.rollouts) for group in groups)
+                self._table.update(now.drawn[group.example_id], correct, valid)
+            now.sound += group.sound
+        now.rollouts += sum(len(group.valid) for group in groups)
         granted = sum(decision.count for decision in now.decisions)
-        stats = [self._table[now.drawn[group.example.id]] for group in groups]
-        decisions = decide_batch(
-            groups, stats, self._guidance, step, now.rollouts, self._decomposed, granted_before=granted
-        )
+        stats = [self._table[now.drawn[group.example_id]] for group in groups]
+        decisions = decide_batch(groups, stats, self._guidance, step, now.rollouts, granted_before=granted)
         now.decisions += decisions
-        now.outcomes += [(*correct_of_valid(group), has_signal(group, self._decomposed)) for group in groups]
+        now.outcomes += [(*group.correct_of_valid, group.has_signal) for group in groups]
         self._last = {**count_decisions(now.decisions), **_group_health(now.outcomes), **_guide_metrics({}, 0)}
         return decisions
 

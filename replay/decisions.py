@@ -7,10 +7,8 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Literal
 
-import numpy as np
-
 from agrl.config.schema import GuidanceConfig
-from agrl.relevance.records import ScoredGroup
+from replay.outcomes import TOLERANCE, Outcome
 from replay.statistics import PromptStats
 
 REASONS = {"keep": ("signal",), "guide": ("low_accuracy",), "drop": ("no_valid_scores", "zero_variance")}
@@ -18,8 +16,6 @@ REASONS = {"keep": ("signal",), "guide": ("low_accuracy",), "drop": ("no_valid_s
 
 UNGUIDED = ("disabled", "warmup", "mastered", "unlucky", "cap")
 """Why a group with low accuracy got no guidance and was kept or dropped instead."""
-
-TOLERANCE = 1e-9
 
 
 @dataclass(frozen=True)
@@ -37,12 +33,11 @@ class Decision:
 
 
 def decide_batch(
-    groups: Sequence[ScoredGroup],
+    groups: Sequence[Outcome],
     stats: Sequence[PromptStats],
     cfg: GuidanceConfig,
     step: int,
     rollouts_total: int,
-    decomposed: bool = False,
     granted_before: int = 0,
 ) -> list[Decision]:
     """One decision a group, in order. ``stats``: the prompts' records, the outcomes of these groups in them.
@@ -50,7 +45,6 @@ def decide_batch(
     At most ``cfg.max_share`` of the ``rollouts_total`` rollouts that the step has so far are given to guidance
     (``granted_before`` of them in its earlier rounds), to the prompts with the lowest moving accuracy first, among
     equals to those that have been failing longest, then in the order of the batch.
-    ``decomposed``: advantages come from every reward component by itself (GDPO), not from the totals.
     """
     wishes = [_wish(group, record, cfg, step) for group, record in zip(groups, stats, strict=True)]
 
@@ -63,30 +57,14 @@ def decide_batch(
         granted[i] = min(wishes[i][0], budget)
         budget -= granted[i]
     return [
-        _decide(group, given, why_not or ("cap" if wished and not given else ""), decomposed)
+        _decide(group, given, why_not or ("cap" if wished and not given else ""))
         for group, (wished, why_not), given in zip(groups, wishes, granted, strict=True)
     ]
 
 
-def has_signal(group: ScoredGroup, decomposed: bool = False) -> bool:
-    """Whether the valid rewards of a group differ, so that any advantage in it is not zero."""
-    valid = [s for s in group.scores if s.valid]
-    columns: list[list[float]] = [[s.total for s in valid]]
-    if decomposed:
-        names = {name for s in valid for name in s.components}
-        columns = [[s.components[n].value for s in valid if n in s.components and s.components[n].valid] for n in names]
-    return any(len(column) > 1 and np.ptp(column) > TOLERANCE for column in columns)
-
-
-def correct_of_valid(group: ScoredGroup) -> tuple[int, int]:
-    """(correct, valid) rollouts. One whose scoring failed is neither right nor wrong and is left out of both."""
-    valid = [s for s in group.scores if s.valid]
-    return sum(s.correct for s in valid), len(valid)
-
-
-def _wish(group: ScoredGroup, stats: PromptStats, cfg: GuidanceConfig, step: int) -> tuple[int, str]:
+def _wish(group: Outcome, stats: PromptStats, cfg: GuidanceConfig, step: int) -> tuple[int, str]:
     """(rollouts that guidance would replace, why none although the group's accuracy is low)."""
-    correct, valid = correct_of_valid(group)
+    correct, valid = group.correct_of_valid
     if not valid or correct == valid or correct > cfg.tau * valid + TOLERANCE:
         return 0, ""
     if not cfg.enabled or cfg.replace < 1:
@@ -99,16 +77,16 @@ def _wish(group: ScoredGroup, stats: PromptStats, cfg: GuidanceConfig, step: int
         return 0, "unlucky"
     # Help fades as the moving accuracy rises: all of `replace` at 0, nothing from `mastered` on.
     strength = 1 - stats.accuracy / cfg.mastered
-    wrong = sum(not s.correct for s in group.scores)
+    wrong = int((~group.correct).sum())
     return min(max(1, math.ceil(cfg.replace * strength - TOLERANCE)), wrong), ""
 
 
-def _decide(group: ScoredGroup, count: int, unguided: str, decomposed: bool) -> Decision:
-    if not any(s.valid for s in group.scores):
+def _decide(group: Outcome, count: int, unguided: str) -> Decision:
+    if not group.valid.any():
         return Decision("drop", "no_valid_scores")
     if count:
         return Decision("guide", "low_accuracy", count)
-    if has_signal(group, decomposed):
+    if group.has_signal:
         return Decision("keep", "signal", unguided=unguided)
     return Decision("drop", "zero_variance", unguided=unguided)
 

@@ -130,7 +130,8 @@ def _units(sequences: list[TrainSequence], indices: range, budget: int, packing:
 
 def _own_tokens(sequence: TrainSequence, other: TrainSequence) -> int:
     """What ``sequence`` adds to a micro-batch that holds ``other``."""
-    same = np.array_equal(sequence.prompt_ids, other.prompt_ids)
+    one, two = sequence.prompt_ids, other.prompt_ids
+    same = one is two or np.array_equal(one, two)
     return len(sequence.response_ids) if same else sequence.length
 
 

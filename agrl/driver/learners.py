@@ -11,12 +11,13 @@ import numpy as np
 from actors.runtime import Runtime
 from actors.service import Pending, Service
 from agrl.algorithms.batch import Minibatch, PreferencePair, TrainSequence, plan_minibatches, plan_pairs
+from agrl.algorithms.columns import Columns
 from agrl.algorithms.policy_loss import LossSettings
 from agrl.algorithms.preference import PreferenceSettings
 from agrl.config.schema import Config, KLIn
 from agrl.driver.ranks import wait_for_ranks
 from learner.rank import LearnerRank, RankSettings, StepSums
-from learner.sync_check import sync_metrics
+from learner.sync_check import staleness_metrics, sync_metrics
 from learner.throughput import throughput_metrics
 
 CPU_ENVIRONMENT = {"DS_ACCELERATOR": "cpu"}
@@ -90,7 +91,7 @@ class LearnerGroup:
         loss = loss_settings(c)
         tolerance = c.sync.max_mean_gap if c.sync.check else None
         about = loss, c.rollout.temperature, lr, self.version, tolerance
-        sums = self._on_batch("train_policy", sequences, plan, *about)
+        sums = self._on_batch("train_policy", Columns(sequences), plan, *about)
         self.version += 1
         return _policy_metrics(sums, len(plan), lr)
 
@@ -98,12 +99,12 @@ class LearnerGroup:
         """KL(policy || start model) estimated from each response, summed over its tokens: float64 [N], nats."""
         c = self.config
         about = c.rollout.temperature, c.learner.kl_estimator.value
-        found = self._on_batch("kl_to_reference", sequences, self._plan(sequences, 1), *about)
+        found = self._on_batch("kl_to_reference", Columns(sequences), self._plan(sequences, 1), *about)
         return np.array([value for _, value in sorted(pair for part in found for pair in part.items())])
 
     def train_sft(self, sequences: list[TrainSequence], lr: float) -> dict[str, float]:
         """One optimizer step of cross-entropy on the responses. Returns metrics."""
-        sums = _merge(self._on_batch("train_sft", sequences, self._plan(sequences, 1), lr))
+        sums = _merge(self._on_batch("train_sft", Columns(sequences), self._plan(sequences, 1), lr))
         self.version += 1
         return {
             "loss/total": sums.total["loss"],
@@ -115,7 +116,7 @@ class LearnerGroup:
 
     def sequence_logprobs(self, sequences: list[TrainSequence]) -> np.ndarray:
         """The model's log-probability of each response as a whole: float64 [N], nats."""
-        found = self._on_batch("sequence_logprobs", sequences, self._plan(sequences, 1))
+        found = self._on_batch("sequence_logprobs", Columns(sequences), self._plan(sequences, 1))
         return np.array([value for _, value in sorted(pair for part in found for pair in part.items())])
 
     def train_preference(self, pairs: list[PreferencePair], lr: float) -> dict[str, float]:
@@ -243,4 +244,4 @@ def _policy_metrics(ranks: list[StepSums], optimizer_steps: int, lr: float) -> d
     if "masked" in total:
         metrics["policy/masked_fraction"] = total["masked"] / max(total["on_policy"], 1)
     metrics |= throughput_metrics(total, sums.maximum["seconds"])
-    return metrics | sync_metrics(total, sums.maximum["gap_max"])
+    return metrics | sync_metrics(total, sums.maximum["gap_max"]) | staleness_metrics(total)

@@ -24,6 +24,7 @@ from agrl.driver.run_folder import Checkpoint, RunFolder
 from agrl.driver.services import Services, start_services
 from agrl.driver.stall import needs_answers, refuse_unparsed
 from agrl.errors import ConfigError
+from agrl.machine import rare_collections
 from agrl.placement.foresight import first_lines
 from agrl.placement.places import host_lines
 from agrl.relevance.metrics import shares
@@ -139,6 +140,7 @@ def load_data(config: Config, hinted: bool, console=None) -> TaskData:
 def running_services(config: Config, folder: RunFolder, data: TaskData, console) -> Iterator[Services]:
     """Start the services, and close them at the end."""
     services = None
+    rare_collections()
     try:
         with phase(console, "Starting rollout, reward, replay and learner actors"):
             services = start_services(config, folder, data.pool, data.hinted)

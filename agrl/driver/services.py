@@ -21,7 +21,6 @@ from agrl.driver.prompts import PromptEncoder
 from agrl.driver.run_folder import RunFolder
 from agrl.driver.runtime import start_runtime
 from agrl.driver.trial import try_broadcast
-from agrl.relevance.records import RewardMode
 from agrl.relevance.reward import Scorer
 from agrl.relevance.rulebook import RuleBook
 from replay.core import ReplayCore
@@ -170,5 +169,4 @@ def start_rewards(config: Config, runtime: Runtime, run: RunFolder, book: RuleBo
 
 def replay_settings(config: Config) -> tuple:
     """What the replay actor is told beside its prompts."""
-    decomposed = config.reward.mode == RewardMode.decomposed
-    return config.replay, config.guidance, config.trainer.rollouts_per_prompt, config.trainer.seed, decomposed
+    return config.replay, config.guidance, config.trainer.rollouts_per_prompt, config.trainer.seed

@@ -100,11 +100,13 @@ class _Wording:
         self._opening = [] if self._chat else _opening(tokenizer)
         self.control = ControlTokens(tokenizer, self._chat.probe(system=True) if self._chat else "")
         self._frames: dict[bool, list[int]] = {}
+        self._head = lru_cache(maxsize=64)(self._found_head)
 
     def prompt(self, messages: Messages) -> list[int]:
         """See ``encode_prompt``."""
         system, user = (self.control.broken_up(text) for text in messages)
-        ids = self._ids(self._text(Messages(system, user)))
+        text, (head, first) = self._text(Messages(system, user)), self._head(system)
+        ids = [*first, *self._ids(text[len(head) :])] if text.startswith(head) else self._ids(text)
         self._refuse_control_tokens(ids, self._frame(bool(system)), user)
         return [*self._opening, *ids]
 
@@ -113,6 +115,18 @@ class _Wording:
         ids = self._ids(self.control.broken_up(text))
         self._refuse_control_tokens(ids, [], text)
         return [*ids, self.tokenizer.eos_token_id]
+
+    def _found_head(self, system: str) -> tuple[str, list[int]]:
+        """What all prompts with this system message begin with, and its ids: most of a prompt, tokenized once.
+
+        It ends where the last line before the user's message begins, too far from what differs for a token to reach
+        across. Empty where the tokenizer gives other ids for the two parts than for the whole.
+        """
+        text = self._text(Messages(system, PROBE.user))
+        before = text[: text.rfind(PROBE.user)]
+        head = before[: before.rstrip().rfind("\n") + 1]
+        ids = self._ids(head) if head else []
+        return (head, ids) if self._ids(text) == [*ids, *self._ids(text[len(head) :])] else ("", [])
 
     def _text(self, messages: Messages) -> str:
         return self._chat.render(messages) if self._chat else "".join(part + "\n" for part in messages if part)

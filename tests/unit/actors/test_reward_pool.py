@@ -93,7 +93,7 @@ def test_work_goes_to_the_actor_with_the_least_left():
     pool = make_pool(Runtime("inline"), actors=2)
     pool.ready()
     taken = []
-    pool._take_finished = lambda index: None  # as if nothing were finished yet
+    pool._take_finished = lambda: None  # as if nothing were finished yet
     for n in (3, 1, 1, 1):
         ticket = pool.submit(ITEMS[:n])
         taken.append(next(i for i, queue in enumerate(pool._queues) if ticket in queue.tickets))

@@ -1,5 +1,9 @@
 """The engine that benchmarks/scale.py puts in the place of a real one: gives what was asked, after a model's time."""
 
+import time
+from dataclasses import replace
+from threading import Timer
+
 import numpy as np
 import pytest
 
@@ -23,3 +27,15 @@ def test_a_simulated_engine_takes_as_long_as_its_steps(room):
     seconds = sum(answer.seconds for answer in answers)
     steps = sum(lengths) / min(room, 32)  # at least: all places taken all the time
     assert seconds >= steps * model.decode_s + sum(lengths) * model.decode_sequence_s
+
+
+def test_an_engine_that_waits_answers_when_its_model_would_have_or_when_its_batch_ends():
+    model = Model(decode_s=0.01, decode_sequence_s=0.0, prefill=1e9, response=20, waits=True)
+    engine = SimulatedEngine(model, EngineSettings(max_concurrent=4))
+    request = GenerationRequest("0", np.zeros(10, np.int32), n=1, seed=1)
+    began = time.monotonic()
+    progress = engine.advance(1, [request], SamplingSettings(max_tokens=30), Pace(0.0, 60.0), [])
+    assert time.monotonic() - began >= progress.seconds * 0.99 == pytest.approx(0.01 * progress.tokens * 0.99)
+    slow = SimulatedEngine(replace(model, decode_s=60.0), EngineSettings(max_concurrent=4))
+    Timer(0.05, slow.end_batch, [1]).start()
+    assert slow.advance(1, [request], SamplingSettings(max_tokens=30), Pace(), []).seconds < 60.0

@@ -48,7 +48,7 @@ def services(learns, *overrides):
         replay=SimpleNamespace(call=lambda name, *args: result(getattr(replay, name)(*args))),
         scorer=SimpleNamespace(weights={"tier": 1.0}, names=("tier",)),
         learner=FakeLearner(),
-        rollouts=SimpleNamespace(broadcast=lambda *_: None, metrics=dict),
+        rollouts=SimpleNamespace(broadcast=lambda *_: None, metrics=dict, version=0),
         rewards=SimpleNamespace(metrics=dict),
         encoder=SimpleNamespace(fits=lambda *_: True),
         hinted=False,

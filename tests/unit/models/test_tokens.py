@@ -9,6 +9,7 @@ from transformers import PreTrainedTokenizerFast
 from agrl.errors import ConfigError, DataError, ModelError
 from agrl.models.build import END
 from agrl.models.tokens import (
+    _Wording,
     check_round_trip,
     decode_response,
     encode_prompt,
@@ -79,6 +80,28 @@ def test_harmless_text_gives_the_tokens_of_the_template_and_no_others(tokenizer)
         assert encode_prompt(tokenizer, HARMLESS) == tokenizer(text, add_special_tokens=False)["input_ids"]
     text = "Query: red <b>grinder</b> [2 l] a < b > c; <3\nTier: 4"
     assert encode_response(tokenizer, text)[:-1] == tokenizer(text, add_special_tokens=False)["input_ids"]
+
+
+LINES = st.sampled_from(["Judge.", "Tier: <4 | 3>", "a\n", "\n", "\n\n", " ", "  ", "\t", "é", "水", "12", "'s", "red"])
+
+
+@settings(max_examples=30)
+@given(system=st.lists(LINES).map("".join), users=st.lists(st.lists(LINES, min_size=1).map("".join), min_size=2))
+def test_a_prompt_is_tokenized_as_if_nothing_were_known_of_its_beginning(tokenizer, system, users):
+    wording = _Wording(tokenizer, {})
+    for user in users:
+        expected = wording._opening + wording._ids(wording._text(Messages(system, user)))
+        assert encode_prompt(tokenizer, Messages(system, user)) == expected
+
+
+def test_most_of_a_prompt_is_tokenized_once(tokenizer, monkeypatch):
+    wording, given = _Wording(tokenizer, {}), []
+    monkeypatch.setattr(wording, "_ids", lambda text, ids=wording._ids: given.append(text) or ids(text))
+    system = "A rule.\n" * 50 + "Tier: <4 | 3>"
+    for i in range(5):
+        wording.prompt(Messages(system, f"Search: {i}"))
+    reused = sum("A rule." not in text for text in given)
+    assert reused >= 5 or isinstance(tokenizer.backend_tokenizer.pre_tokenizer, pre_tokenizers.Metaspace)
 
 
 def test_what_is_broken_up_can_still_be_read_and_is_what_is_tokenized():

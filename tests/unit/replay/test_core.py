@@ -10,6 +10,7 @@ from agrl.data.pool import Pool
 from agrl.errors import ConfigError, DataError
 from agrl.relevance.records import Product
 from replay.core import GuideOutcome, ReplayCore
+from replay.outcomes import Outcome
 
 from .build import example, group, outcome, score
 
@@ -21,13 +22,17 @@ def core(sampling=Sampling.difficulty, seed=0, **guidance):
     return ReplayCore(Pool.of(examples), ReplayConfig(sampling=sampling), GuidanceConfig(**guidance), 8, seed)
 
 
+def observe(replay, groups, step):
+    return replay.observe([Outcome.of(group) for group in groups], step)
+
+
 def play(replay, steps, n=4):
     """What a policy of fixed skill makes the replay core do: the ids, the decisions and the metrics of every step."""
     seen = []
     for step in steps:
         skill = np.random.default_rng(step)
         groups = [outcome(int(skill.integers(0, 9)), 8, x.id) for x in replay.sample(n, step)]
-        decisions = replay.observe(groups, step)
+        decisions = observe(replay, groups, step)
         guided = [g.example.id for g, d in zip(groups, decisions, strict=True) if d.kind == "guide"]
         replay.guided({name: GuideOutcome(solved=True, level=1 + step % 2, replaced=1) for name in guided})
         seen.append(([g.example.id for g in groups], decisions, replay.metrics()))
@@ -75,11 +80,11 @@ def test_failed_scoring_says_nothing_about_the_prompt():
     replay = core()
     replay.sample(POOL, step=5)
     failed = group(score(0.0, valid=False), score(0.0, valid=False), example_id="p0")
-    assert [d.reason for d in replay.observe([failed], step=5)] == ["no_valid_scores"]
+    assert [d.reason for d in observe(replay, [failed], step=5)] == ["no_valid_scores"]
     assert replay.metrics()["replay/tried"] == 0
     replay.sample(POOL, step=6)
     half = group(score(1.0, correct=True), score(0.0, valid=False), example_id="p0")
-    replay.observe([half], step=6)
+    observe(replay, [half], step=6)
     assert replay.metrics()["replay/accuracy_mean"] == 1.0
 
 
@@ -87,7 +92,7 @@ def test_metrics_of_a_step():
     replay = core(max_share=1.0, warmup_steps=0)
     replay.sample(POOL, step=0)
     groups = [outcome(0, 8, "p0"), outcome(0, 8, "p1"), outcome(8, 8, "p2"), outcome(4, 8, "p3")]
-    assert [d.kind for d in replay.observe(groups, step=0)] == ["guide", "guide", "drop", "keep"]
+    assert [d.kind for d in observe(replay, groups, step=0)] == ["guide", "guide", "drop", "keep"]
     assert replay.metrics()["guide/solved"] == 0
     replay.guided({"p0": GuideOutcome(True, 3, replaced=2), "p1": GuideOutcome(False, 3)})
     metrics = replay.metrics()
@@ -102,7 +107,7 @@ def test_metrics_of_a_step():
 def test_good_answers_are_kept_for_replay():
     replay = core()
     replay.sample(POOL, step=0)
-    replay.observe([outcome(2, 8, "p0")], step=0)
+    observe(replay, [outcome(2, 8, "p0")], step=0)
     assert replay.recall({"p0": 5})["p0"] == [], "an answer of this very step is no earlier one"
     replay.guided({})
     stored = replay.recall({"p0": 5, "p1": 1})
@@ -115,9 +120,9 @@ def test_rounds_of_a_step_share_its_prompts_its_guidance_and_its_metrics(samplin
     replay = core(sampling, max_share=0.15, warmup_steps=0)
     first, second = replay.sample(4, step=0), replay.sample(3, step=0)
     assert len({x.id for x in first + second}) == 7
-    decisions = replay.observe([outcome(0, 8, x.id) for x in first], step=0)
+    decisions = observe(replay, [outcome(0, 8, x.id) for x in first], step=0)
     assert sum(d.count for d in decisions) == 4, "of 32 rollouts"
-    more = replay.observe([outcome(0, 8, x.id) for x in second], step=0)
+    more = observe(replay, [outcome(0, 8, x.id) for x in second], step=0)
     assert sum(d.count for d in more) == 8 - 4, "of 56 rollouts, less what was given before"
     metrics = replay.metrics()
     assert metrics["decisions/guide"] + metrics["decisions/keep"] + metrics["decisions/drop"] == 7

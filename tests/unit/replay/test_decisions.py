@@ -3,7 +3,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from agrl.config.schema import GuidanceConfig
-from replay.decisions import REASONS, UNGUIDED, Decision, count_decisions, decide_batch, has_signal
+from agrl.relevance.records import RewardMode
+from replay.decisions import REASONS, UNGUIDED, Decision, count_decisions, decide_batch
+from replay.outcomes import Outcome
 from replay.statistics import PromptTable
 
 from .build import group, groups, outcome, score
@@ -19,7 +21,8 @@ def decide(*groups, history=(), step=10, **cfg):
         if valid:
             table.update(i, sum(s.correct for s in valid), len(valid))
     cfg = GuidanceConfig(**{"max_share": 1.0, **cfg})
-    return decide_batch(groups, [table[i] for i in range(len(groups))], cfg, step, sum(len(g.rollouts) for g in groups))
+    told, total = [Outcome.of(g) for g in groups], sum(len(g.rollouts) for g in groups)
+    return decide_batch(told, [table[i] for i in range(len(groups))], cfg, step, total)
 
 
 def test_mixed_group_is_kept():
@@ -77,15 +80,15 @@ def test_cap_goes_to_the_worst_then_the_longest_failing():
             table.update(prompt, correct, 8)
     batch = [outcome(0, 8, name) for name in ("better", "new", "old")]
     cfg = GuidanceConfig(max_share=3 / 24, replace=2)
-    decisions = decide_batch(batch, [table[i] for i in range(3)], cfg, 10, 24)
+    decisions = decide_batch([Outcome.of(g) for g in batch], [table[i] for i in range(3)], cfg, 10, 24)
     counts = {g.example.id: d.count for g, d in zip(batch, decisions, strict=True)}
     assert counts == {"old": 2, "new": 1, "better": 0}
 
 
 def test_decomposed_rewards_see_components_that_cancel_in_the_total():
     cancelling = group(score(0.5, a=1.0, b=0.0), score(0.5, a=0.0, b=1.0))
-    assert not has_signal(cancelling)
-    assert has_signal(cancelling, decomposed=True)
+    assert not Outcome.of(cancelling).has_signal
+    assert Outcome.of(cancelling, RewardMode.decomposed).has_signal
 
 
 def test_counts_add_up_and_hold_every_reason():
@@ -118,7 +121,7 @@ def test_every_group_is_decided_with_a_reason_and_the_cap_holds(data, n, share, 
         assert d.reason in REASONS[d.kind] and d.unguided in ("", *UNGUIDED)
         assert (d.count > 0) == (d.kind == "guide")
         assert d.count <= min(replace, sum(not s.correct for s in g.scores))
-        assert d.kind != "keep" or has_signal(g)
+        assert d.kind != "keep" or Outcome.of(g).has_signal
         assert d.kind != "guide" or (step >= 2 and not d.unguided)
         if d.kind == "guide" or d.unguided:
             assert any(s.valid and not s.correct for s in g.scores)
