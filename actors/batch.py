@@ -5,15 +5,13 @@ from __future__ import annotations
 import itertools
 import time
 from collections.abc import Callable, Iterator
-from concurrent.futures import Future
-from threading import Thread
-from typing import Any
 
 from actors.calls import Calls
 from actors.dispatch import Dealing
 from actors.generation import Generation, Pace, Progress, SamplingSettings
 from actors.pool import NoPlace, ServicePool
 from actors.service import Pending, ServiceDied
+from actors.threads import InThread
 from actors.weight_sync import WeightSync
 from agrl.errors import AgrlError
 
@@ -123,7 +121,7 @@ class Batch:
         self._calls.forget(index)
         self._dealing.lose(index)
         self._healing.add(index)
-        self._calls.add(index, _InThread(lambda: self._sync.replace(index, error)))
+        self._calls.add(index, InThread(lambda: self._sync.replace(index, error), "healing"))
         for other in list(self._dealing.hands):
             if not self._dealing.is_busy(other):
                 self._feed(other)
@@ -139,23 +137,3 @@ class Batch:
         else:
             self._dealing.join(index)
             self._feed(index)
-
-
-class _InThread(Pending):
-    """The result of a function that runs in a thread of its own."""
-
-    def __init__(self, function: Callable[[], Any]) -> None:
-        self._future: Future = Future()
-        Thread(target=self._run, args=(function,), name="healing", daemon=True).start()
-
-    def _run(self, function: Callable[[], Any]) -> None:
-        try:
-            self._future.set_result(function())
-        except BaseException as error:
-            self._future.set_exception(error)
-
-    def result(self, timeout: float | None = None) -> Any:
-        return self._future.result(timeout)
-
-    def on_done(self, notice: Callable[[], Any]) -> None:
-        self._future.add_done_callback(lambda _: notice())

@@ -101,6 +101,11 @@ class RolloutPool:
         with self._sleep.woken():
             self._sync.broadcast(version, weights)
 
+    @property
+    def version(self) -> int:
+        """Of the weights that the actors have."""
+        return self._sync.version
+
     def sleep(self) -> None:
         """Leave the GPUs to others, until the next broadcast or request."""
         self._sleep.begin()

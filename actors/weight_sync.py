@@ -10,7 +10,7 @@ import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import suppress
 from functools import partial
-from typing import Protocol
+from typing import Any, Protocol
 
 from actors.pool import NoPlace, ServicePool
 from actors.service import Pending, Service, ServiceDied
@@ -28,6 +28,7 @@ class WeightSource(Protocol):
 
     model_path: str  # the folder that the learner began with
     served_beside: bool  # whether its low-rank updates may travel without the model; false where there are none
+    trains_meanwhile: bool  # while engines use its weights: what a lost engine needs must have been stored before
 
     def check_alive(self) -> None:
         """Raise LearnerError when the learner cannot give its weights any more."""
@@ -70,7 +71,8 @@ class WeightSync:
 
         Raises WeightSyncError when one does not take them within the time limit, or has other weights in the end.
         """
-        self.version, self._source = version, source
+        self.version = version
+        self._source = source = StoredWeights(source) if source.trains_meanwhile else source
         self._adapters = self._adapters is not False and self._served_beside(source)
         missed = self._transfer(self._transport, self._pool.present)
         dead = {index: error for index, error in missed.items() if isinstance(error, ServiceDied)}
@@ -81,6 +83,8 @@ class WeightSync:
         for index, error in (dead | again).items():
             with suppress(NoPlace):  # the run goes on without it
                 self.replace(index, error)
+        if isinstance(source, StoredWeights):
+            source.complete(self._adapters)
 
     @property
     def brings_all_weights(self) -> bool:
@@ -161,6 +165,38 @@ class WeightSync:
         hosts = {index: pending.result(self._timeout_s)["host"] for index, pending in asked.items()}
         learner = meeting.address.rpartition(":")[0]
         return sorted(present, key=lambda index: (hosts[index] != learner, hosts[index], index))
+
+
+class StoredWeights:
+    """A ``WeightSource`` whose weights stay as they are when the learner trains on: once complete, Ray's object store
+    holds them until the next broadcast."""
+
+    def __init__(self, source: WeightSource) -> None:
+        self._source, self._parcels, self._is_complete = source, [], False
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._source, name)
+
+    def check_alive(self) -> None:
+        if not self._is_complete:
+            self._source.check_alive()
+
+    def parcels(self, transport: str, adapters: bool) -> Iterator[list[Pending]]:
+        if self._is_complete:
+            yield from self._parcels
+            return
+        parcels = []
+        for parcel in self._source.parcels(transport, adapters):
+            parcels.append(parcel)
+            yield parcel
+        if transport == HEALING:
+            self._parcels, self._is_complete = parcels, True
+
+    def complete(self, adapters: bool) -> None:
+        """Store all that no transfer has stored."""
+        if not self._is_complete:
+            for _ in self.parcels(HEALING, adapters):
+                pass
 
 
 class Transfer:

@@ -136,13 +136,13 @@ def train(config: Config, model: Model, console: Any, profile: cProfile.Profile 
     from agrl.driver import loop, running, services
     from agrl.driver.runtime import run_label
 
-    watch, real_step = Watch(memory), loop.training_step
+    watch, real_step = Watch(memory), loop.Pipeline.step
 
-    def watched_step(s: Any, step: int) -> Any:
+    def watched_step(pipeline: Any, step: int) -> Any:
         watch.read()
         if profile and step == WARM:
             profile.enable()
-        result = real_step(s, step)
+        result = real_step(pipeline, step)
         watch.metrics.append(result.metrics)
         return result
 
@@ -159,7 +159,7 @@ def train(config: Config, model: Model, console: Any, profile: cProfile.Profile 
     threads = 2 * config.rollout.actors if model.waits else 1
     services.start_runtime = lambda c, run: SimulatedRuntime(model, threads, namespace="scale", run=run_label(run))
     rollout_pool.Traffic = SlowestOf
-    loop.training_step, running.Run = watched_step, Measured
+    loop.Pipeline.step, running.Run = watched_step, Measured
     loop.train(config, console)
     return watch
 

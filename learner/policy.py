@@ -40,11 +40,12 @@ def train_policy(
     """One batch: an optimizer step a minibatch.
 
     ``version`` is the learner's; rollouts of the same version are compared with it before the first update, and beyond
-    ``max_mean_gap`` (None: no check) WeightSyncError is raised with the weights untouched.
+    ``max_mean_gap`` (None: no check) WeightSyncError is raised with the weights untouched. Of rollouts of an earlier
+    version it is only measured how far the policy has moved away from them.
     """
-    sums, gap, frozen = StepSums(), SyncGap(), Frozen()
+    sums, gap, aged, frozen = StepSums(), SyncGap(), SyncGap(), Frozen()
     frozen.old = model.frozen_logprobs(sequences, plan[1:], temperature)
-    _compare(gap, version, [(sequences[i], learner) for i, learner in frozen.old.items()])
+    _compare(gap, aged, version, [(sequences[i], learner) for i, learner in frozen.old.items()])
     if loss.kl_coef > 0:
         frozen.reference = model.frozen_logprobs(sequences, plan, temperature, reference=True)
     for number, minibatch in enumerate(plan):
@@ -52,7 +53,7 @@ def train_policy(
             batch = [sequences[i] for i in micro]
             logprobs, entropy = model.forward(batch, temperature, loss.entropy_coef > 0)
             if number == 0:
-                _compare(gap, version, list(zip(batch, split(logprobs, batch), strict=True)))
+                _compare(gap, aged, version, list(zip(batch, split(logprobs, batch), strict=True)))
             weights = model.token_weights(sequences, minibatch, micro)
             tokens = _token_batch(model, sequences, micro, logprobs, entropy, weights, frozen)
             token_loss, statistics = policy_loss(tokens, loss)
@@ -65,6 +66,7 @@ def train_policy(
             gap.check(version, max_mean_gap)
         model.step(sums, lr)
     sums.add(gap.sums())
+    sums.add({f"aged_{name}": value for name, value in aged.sums().items()})
     sums.maximum["gap_max"] = gap.maximum
     return sums
 
@@ -110,7 +112,8 @@ def _token_batch(
     )
 
 
-def _compare(gap: SyncGap, version: int, pairs: list[tuple[TrainSequence, np.ndarray]]) -> None:
+def _compare(gap: SyncGap, aged: SyncGap, version: int, pairs: list[tuple[TrainSequence, np.ndarray]]) -> None:
     for sequence, learner in pairs:
-        if sequence.provenance == Provenance.ON_POLICY and sequence.version == version:
-            gap.add(sequence.actor, learner, sequence.rollout_logprobs)
+        if sequence.provenance == Provenance.ON_POLICY:
+            compared = gap if sequence.version == version else aged
+            compared.add(sequence.actor, learner, sequence.rollout_logprobs)

@@ -73,3 +73,14 @@ def sync_metrics(sums: dict[str, float], maximum: float) -> dict[str, float]:
         "sync/kl": sums["gap_kl"] / tokens,
         "sync/ess": sums["weights"] ** 2 / (tokens * sums["weights_squared"]),
     }
+
+
+def staleness_metrics(sums: dict[str, float]) -> dict[str, float]:
+    """``staleness/*`` metrics from sums over all ranks, of tokens that were sampled from an earlier version."""
+    tokens = sums.get("aged_gap_tokens", 0)
+    if not tokens:
+        return {}
+    return {
+        "staleness/kl": sums["aged_gap_kl"] / tokens,
+        "staleness/ess": sums["aged_weights"] ** 2 / (tokens * sums["aged_weights_squared"]),
+    }

@@ -70,7 +70,6 @@ class ReplayCore:
         self._guidance = guidance_cfg
         self._last: dict[str, float] = {}  # metrics of the step last observed
         self._now = StepSoFar()
-        self._before: dict[str, Any] | None = None  # the sampler, when that step began
 
     def restart(self, *settings: Any) -> None:
         """Forget everything but the prompts and begin anew; ``settings``: the constructor's, after the pool."""
@@ -111,7 +110,7 @@ class ReplayCore:
 
     def _at(self, step: int) -> StepSoFar:
         if self._now.step != step:
-            self._now, self._before = StepSoFar(step), self._sampler.state_dict()
+            self._now = StepSoFar(step)
         return self._now
 
     def guided(self, outcomes: Mapping[str, GuideOutcome]) -> None:
@@ -143,12 +142,8 @@ class ReplayCore:
         }
 
     def save(self, file: str) -> None:
-        """Write statistics, random state, position in the data and stored trajectories to an .npz file.
-
-        Prompts drawn for a step of which nothing was observed yet count as not drawn: they will be again.
-        """
-        ahead = self._before is not None and not self._now.rollouts
-        sampler = dict(self._before) if ahead else self._sampler.state_dict()
+        """Write statistics, random state, position in the data and stored trajectories to an .npz file."""
+        sampler = self._sampler.state_dict()
         left_out = sampler.pop("left_out")
         about = {"pool": self._pool.digests, "sampler": sampler, "buffer": self._buffer.state_dict()}
         np.savez(file, about=np.array(json.dumps(about)), left_out=left_out, **self._table.state_dict())
@@ -163,7 +158,7 @@ class ReplayCore:
                 {name: state[name] for name in state.files if name not in ("about", "left_out")}
             )
         self._buffer.load_state_dict(about["buffer"])
-        self._now, self._before = StepSoFar(), None
+        self._now = StepSoFar()
 
 
 def _group_health(outcomes: Sequence[tuple[int, int, bool]]) -> dict[str, float]:

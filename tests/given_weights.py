@@ -23,6 +23,7 @@ class GivenWeights:
     spoil: Callable[[Parcel], Parcel] = lambda parcel: parcel
     model_path: str = ""
     served_beside: bool = False
+    trains_meanwhile: bool = False
     passes: int = 0
 
     def check_alive(self) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from agrl.algorithms.schedule import SCHEDULES
+from agrl.config.check_places import check_places
 from agrl.config.schema import (
     KL,
     Advantage,
@@ -11,11 +12,8 @@ from agrl.config.schema import (
     GuidanceSource,
     Importance,
     KLIn,
-    Placement,
     Ratio,
-    RayMode,
     Semantics,
-    Transport,
 )
 from agrl.errors import ConfigError
 from agrl.relevance.records import RewardMode
@@ -116,8 +114,7 @@ def check(config: Config) -> None:
             raise ConfigError(f"data.evaluation: a set cannot be called {name!r}: results are files of that name")
     _check_batch(config)
     _check_loss(config)
-    _check_placement(config)
-    _check_transport(config)
+    check_places(config)
 
 
 def _check_loss(config: Config) -> None:
@@ -167,6 +164,8 @@ def _check_batch(config: Config) -> None:
             f"a minibatch has fewer rollouts than learner.ranks={learner.ranks}: raise trainer.prompts_per_step or "
             "trainer.rollouts_per_prompt, or lower learner.optimizer_steps_per_batch"
         )
+    if trainer.max_staleness not in (0, 1):
+        raise ConfigError(f"trainer.max_staleness={trainer.max_staleness} must be 0 or 1: at most one batch ahead")
     if not trainer.generation_budget >= 1:
         raise ConfigError(
             f"trainer.generation_budget={trainer.generation_budget:g} must be at least 1: it multiplies "
@@ -202,85 +201,6 @@ def _check_guidance(config: Config) -> None:
         raise ConfigError(
             f"guidance.semantics=conditional trains hinted rollouts as on-policy ones, so guidance.temperature="
             f"{guidance.temperature:g} must equal rollout.temperature={config.rollout.temperature:g}"
-        )
-
-
-def _check_placement(config: Config) -> None:
-    if config.learner.zero_stage not in (0, 1, 2, 3):
-        raise ConfigError(f"learner.zero_stage={config.learner.zero_stage} is not one of 0, 1, 2, 3")
-    if config.ray.mode == RayMode.inline:
-        for key in ("learner.ranks", "rollout.actors"):
-            if _value(config, key) != 1:
-                raise ConfigError(
-                    f"{key}={_value(config, key)} cannot run with ray=inline: one process holds one learner rank and "
-                    f"one rollout engine; set {key}=1"
-                )
-    if 0 < config.rollout.gpus_per_actor < config.rollout.tensor_parallel:
-        raise ConfigError(
-            f"rollout.gpus_per_actor={config.rollout.gpus_per_actor:g} is less than rollout.tensor_parallel="
-            f"{config.rollout.tensor_parallel}: an engine needs a GPU for each part of its model"
-        )
-    if config.ray.placement == Placement.colocated:
-        _check_colocated(config)
-    if config.ray.address and config.ray.mode == RayMode.inline:
-        raise ConfigError(f"ray.address={config.ray.address} contradicts ray=inline, which starts no Ray")
-    if (config.ray.address or "").startswith("ray://"):
-        raise ConfigError(
-            f"ray.address={config.ray.address} is an address of Ray Client, which AGRL does not support: no run has "
-            "been driven over it",
-            hint="submit the run as a job (`ray job submit --address http://HEAD:8265 -- agrl train ray=cluster ...`), "
-            "or start it on a host of the cluster with ray.address=auto or ray.address=HEAD:6379",
-        )
-
-
-def _check_transport(config: Config) -> None:
-    learner, rollout, transport = config.learner, config.rollout, config.sync.transport
-    if transport != Transport.object_store and config.ray.mode == RayMode.inline:
-        raise ConfigError(
-            f"sync.transport={transport.value} contradicts ray=inline: it connects processes, and there is one; use "
-            "sync.transport=object_store"
-        )
-    if transport == Transport.collective and (learner.gpus_per_rank > 0) != (rollout.gpus_per_actor > 0):
-        raise ConfigError(
-            f"sync.transport=collective connects GPUs or CPUs, not both: learner.gpus_per_rank="
-            f"{learner.gpus_per_rank:g}, rollout.gpus_per_actor={rollout.gpus_per_actor:g}; use "
-            "sync.transport=object_store"
-        )
-    colocated = config.ray.placement == Placement.colocated
-    if transport == Transport.collective and colocated and rollout.gpus_per_actor:
-        raise ConfigError(
-            "sync.transport=collective contradicts ray.placement=colocated: NCCL takes no two members on one GPU; use "
-            "sync.transport=ipc or object_store"
-        )
-    if transport == Transport.ipc and not (colocated and rollout.gpus_per_actor):
-        raise ConfigError(
-            "sync.transport=ipc passes weights within a GPU that a learner rank and an engine share: set "
-            "ray.placement=colocated, learner.gpus_per_rank=1 and rollout.gpus_per_actor=1, or use "
-            "sync.transport=object_store"
-        )
-
-
-def _check_colocated(config: Config) -> None:
-    learner, rollout = config.learner, config.rollout
-    pairs = (
-        ("learner.ranks", learner.ranks, "rollout.actors", rollout.actors),
-        ("learner.gpus_per_rank", learner.gpus_per_rank, "rollout.gpus_per_actor", rollout.gpus_per_actor),
-    )
-    for key, value, other, its in pairs:
-        if value != its:
-            raise ConfigError(
-                f"ray.placement=colocated needs {key}={value:g} equal to {other}={its:g}: learner rank i and engine i "
-                "share a GPU"
-            )
-    if rollout.tensor_parallel > 1:
-        raise ConfigError(
-            f"ray.placement=colocated cannot run with rollout.tensor_parallel={rollout.tensor_parallel}: an engine "
-            "shares one GPU with one rank; use ray.placement=separate, or rollout.tensor_parallel=1"
-        )
-    if learner.gpus_per_rank not in (0, 1):
-        raise ConfigError(
-            f"ray.placement=colocated shares one GPU between a rank and an engine: learner.gpus_per_rank="
-            f"{learner.gpus_per_rank:g} must be 1 (or 0 where there are no GPUs)"
         )
 
 

@@ -223,6 +223,7 @@ class SyncConfig:
 class TrainerConfig:
     steps: int = 100  # RL steps
     prompts_per_step: int = 32  # prompts (groups) of a step
+    max_staleness: int = 0  # 1: the next batch is generated while the learner works, from weights one version older
     generation_budget: float = 1.0  # times prompts_per_step: most prompts tried while groups are dropped (DAPO)
     rollouts_per_prompt: int = 8  # G, the size of a group
     evaluate_every: int = 0  # steps; 0: only before the first and after the last

@@ -22,8 +22,8 @@ class Clock:
         finally:
             self.seconds[phase] = self.seconds.get(phase, 0.0) + time.perf_counter() - begin
 
-    def metrics(self) -> dict[str, float]:
+    def metrics(self, group: str = "time") -> dict[str, float]:
         """``time/<phase>`` for each phase, ``time/step`` since the clock was made, ``time/overhead`` in no phase."""
-        timed = {f"time/{phase}": seconds for phase, seconds in self.seconds.items()}
         step = time.perf_counter() - self._start
-        return timed | {"time/overhead": step - sum(self.seconds.values()), "time/step": step}
+        found = self.seconds | {"overhead": step - sum(self.seconds.values()), "step": step}
+        return {f"{group}/{phase}": seconds for phase, seconds in found.items()}

@@ -1,21 +1,9 @@
-"""The prompts of a step: drawn by the replay actor, and tokenised only then; the first of them while others work."""
+"""The prompts of a step: drawn by the replay actor, and tokenised only then."""
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-
 from agrl.driver.services import Services
-from agrl.errors import AgrlError
 from agrl.relevance.records import Example
-
-
-@dataclass
-class Ahead:
-    """What was drawn for a step that is yet to come, or the error of that."""
-
-    step: int
-    examples: list[Example]
-    error: AgrlError | None = None
 
 
 def draw(s: Services, n: int, step: int) -> list[Example]:
@@ -25,10 +13,6 @@ def draw(s: Services, n: int, step: int) -> list[Example]:
     Raises ConfigError when the pool has not that many.
     """
     drawn: list[Example] = []
-    if s.ahead is not None and s.ahead.step == step:
-        drawn, error, s.ahead = s.ahead.examples, s.ahead.error, None
-        if error is not None:
-            raise error
     while len(drawn) < n:
         found = s.replay.call("sample", n - len(drawn), step).result()
         fitting = [s.encoder.fits(example, s.hinted) for example in found]
@@ -36,14 +20,3 @@ def draw(s: Services, n: int, step: int) -> list[Example]:
         if too_long := [example.id for example, fits in zip(found, fitting, strict=True) if not fits]:
             s.replay.call("leave_out", too_long, step).result()
     return drawn
-
-
-def draw_ahead(s: Services, n: int, step: int) -> None:
-    """Make the first ``draw`` of the step after this one, once all is said that this one has to say to the replay
-    actor, and have its prompts tokenized. An error of it waits for that step, too."""
-    try:
-        s.ahead = Ahead(step, draw(s, n, step))
-        for example in s.ahead.examples:
-            s.encoder.prompt(example)  # which remembers it; ``draw`` asked for the one with a hint, if there are hints
-    except AgrlError as error:
-        s.ahead = Ahead(step, [], error)

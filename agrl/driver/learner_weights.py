@@ -28,6 +28,10 @@ class LearnerWeights:
     def served_beside(self) -> bool:
         return self._learner.config.model.lora_rank > 0 and self._learner.on_first_rank("served_beside")
 
+    @property
+    def trains_meanwhile(self) -> bool:
+        return self._learner.config.trainer.max_staleness > 0
+
     def check_alive(self) -> None:
         self._learner.check_alive()
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -17,7 +17,7 @@ from agrl.algorithms.preference import PreferenceSettings
 from agrl.config.schema import Config, KLIn
 from agrl.driver.ranks import wait_for_ranks
 from learner.rank import LearnerRank, RankSettings, StepSums
-from learner.sync_check import sync_metrics
+from learner.sync_check import staleness_metrics, sync_metrics
 from learner.throughput import throughput_metrics
 
 CPU_ENVIRONMENT = {"DS_ACCELERATOR": "cpu"}
@@ -86,23 +86,14 @@ class LearnerGroup:
 
     def train_policy(self, sequences: list[TrainSequence], lr: float) -> dict[str, float]:
         """One batch of reinforcement learning; the weights become version ``self.version``. Returns metrics."""
-        return self.begin_policy(sequences, lr)()
-
-    def begin_policy(self, sequences: list[TrainSequence], lr: float) -> Callable[[], dict[str, float]]:
-        """``train_policy``, begun; what it returns waits for the end."""
         c = self.config
         plan = self._plan(sequences, c.learner.optimizer_steps_per_batch, c.learner.aggregation.value)
         loss = loss_settings(c)
         tolerance = c.sync.max_mean_gap if c.sync.check else None
         about = loss, c.rollout.temperature, lr, self.version, tolerance
-        calls = self._send_batch("train_policy", Columns(sequences), plan, *about)
-
-        def end() -> dict[str, float]:
-            sums = self._gather(calls)
-            self.version += 1
-            return _policy_metrics(sums, len(plan), lr)
-
-        return end
+        sums = self._on_batch("train_policy", Columns(sequences), plan, *about)
+        self.version += 1
+        return _policy_metrics(sums, len(plan), lr)
 
     def kl_to_reference(self, sequences: list[TrainSequence]) -> np.ndarray:
         """KL(policy || start model) estimated from each response, summed over its tokens: float64 [N], nats."""
@@ -160,18 +151,12 @@ class LearnerGroup:
 
     def on_ranks(self, ranks: Sequence[Service], method: str, *args: Any) -> list[Any]:
         """A call that some ranks are to answer."""
-        return self._gather(self._send(ranks, method, *args))
-
-    def _send(self, ranks: Sequence[Service], method: str, *args: Any) -> dict[Pending, Service]:
         self.doing = method.replace("_", " ")
-        return {rank.call(method, *args): rank for rank in ranks}
+        return self._gather({rank.call(method, *args): rank for rank in ranks})
 
     def _on_batch(self, method: str, batch: Any, plan: Any, *args: Any) -> list[Any]:
-        return self._gather(self._send_batch(method, batch, plan, *args))
-
-    def _send_batch(self, method: str, batch: Any, plan: Any, *args: Any) -> dict[Pending, Service]:
         """A call to every rank about one batch and its plan: both are stored once, however many ranks read them."""
-        return self._send(self.ranks, method, self.runtime.put(batch), self.runtime.put(plan), *args)
+        return self.on_all_ranks(method, self.runtime.put(batch), self.runtime.put(plan), *args)
 
     def rest(self) -> None:
         """Give back the GPU memory that only training needed."""
@@ -259,4 +244,4 @@ def _policy_metrics(ranks: list[StepSums], optimizer_steps: int, lr: float) -> d
     if "masked" in total:
         metrics["policy/masked_fraction"] = total["masked"] / max(total["on_policy"], 1)
     metrics |= throughput_metrics(total, sums.maximum["seconds"])
-    return metrics | sync_metrics(total, sums.maximum["gap_max"])
+    return metrics | sync_metrics(total, sums.maximum["gap_max"]) | staleness_metrics(total)

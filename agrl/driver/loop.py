@@ -1,7 +1,8 @@
-"""Reinforcement learning from the first step to the last: metrics, samples and checkpoints round ``training_step``."""
+"""Reinforcement learning from the first step to the last: metrics, samples and checkpoints round the pipeline."""
 
 from __future__ import annotations
 
+import pickle
 from pathlib import Path
 from typing import Any
 
@@ -11,16 +12,18 @@ from agrl.config.schema import Config
 from agrl.driver.checkpoint import Length, is_due, to_resume
 from agrl.driver.claim import claimed
 from agrl.driver.learner_weights import broadcast_weights
+from agrl.driver.pipeline import Pipeline
 from agrl.driver.run_folder import Checkpoint, RunFolder
 from agrl.driver.running import Run, running
 from agrl.driver.stall import StallWatch
-from agrl.driver.step import StepResult, training_step
+from agrl.driver.step import RolloutBatch, StepResult
 from agrl.errors import ConfigError, NothingLearnedError
 from agrl.relevance.records import Provenance
 from agrl.report.progress import numbers, progress
 from agrl.report.recorder import Recorder, sample_row
 
 REPLAY = "replay.npz"  # the replay actor's part of a checkpoint, which it writes and reads itself
+AHEAD = "ahead.pickle"  # the batch of the next step, where it was generated before the checkpoint was written
 
 
 def train(config: Config, console, resume: bool = False, prepared: bool = False) -> RunFolder:
@@ -33,6 +36,8 @@ def train(config: Config, console, resume: bool = False, prepared: bool = False)
         checkpoint = to_resume(folder, length, console) if resume else None
         if resume and checkpoint is None:
             return folder
+        if checkpoint:
+            _ahead_file(config, checkpoint)
         with running(config, folder, "train", console, resume) as run:
             if checkpoint is None:
                 run.evaluate("before", 0)
@@ -44,47 +49,64 @@ def reinforce(run: Run, checkpoint: Checkpoint | None = None) -> None:
     """Train from the checkpoint, or from the start, to the last step."""
     config = run.s.config.trainer
     watch = StallWatch(config.max_idle_steps)
-    first = _restore(run, watch, checkpoint) if checkpoint else 0
+    first, ready = _restore(run, watch, checkpoint) if checkpoint else (0, None)
+    pipeline = Pipeline(run.s, config.steps, ready)
     with run.recorder("rl", config.steps, first) as recorder:
-        _steps(run, recorder, watch, first)
+        _steps(run, pipeline, recorder, watch, first)
         watch.finish()
         run.finish(config.steps)
 
 
-def _steps(run: Run, recorder: Recorder, watch: StallWatch, first: int) -> None:
+def _steps(run: Run, pipeline: Pipeline, recorder: Recorder, watch: StallWatch, first: int) -> None:
     config = run.s.config.trainer
     with progress(run.console, "RL", config.steps) as bar:
         bar.advance(first)
         for step in range(first, config.steps):
-            result = training_step(run.s, step)
+            result = pipeline.step(step)
             _record(run, recorder, step, result)
             bar.advance(1, _note(result.metrics))
             done = step + 1
             try:
                 watch.observe(result.metrics)
             except NothingLearnedError:
-                _checkpoint(run, watch, done)  # what it learned before is not lost
+                _checkpoint(run, pipeline, watch, done)  # what it learned before is not lost
                 raise
             if config.evaluate_every and done % config.evaluate_every == 0 and done < config.steps:
                 run.evaluate(f"step-{done:06d}", done)
             if is_due(config, done, config.steps):
-                _checkpoint(run, watch, done)
+                _checkpoint(run, pipeline, watch, done)
 
 
-def _checkpoint(run: Run, watch: StallWatch, done: int) -> None:
+def _checkpoint(run: Run, pipeline: Pipeline, watch: StallWatch, done: int) -> None:
     def also(folder: Path) -> None:
         run.s.replay.call("save", str((folder / REPLAY).absolute())).result()
+        if pipeline.ready:
+            (folder / AHEAD).write_bytes(pickle.dumps(pipeline.ready))
 
     run.checkpoint(done, run.s.config.trainer.steps, also, watch=watch.state_dict())
 
 
-def _restore(run: Run, watch: StallWatch, checkpoint: Checkpoint) -> int:
-    """Bring every service to where the checkpoint was taken; returns the next step."""
+def _restore(run: Run, watch: StallWatch, checkpoint: Checkpoint) -> tuple[int, RolloutBatch | None]:
+    """Bring every service to where the checkpoint was taken; returns the next step, and its batch if there is one."""
+    ahead = _ahead_file(run.s.config, checkpoint)
     first = run.restore(checkpoint)
     watch.load_state_dict(checkpoint.state["watch"])
     run.s.replay.call("load", str(_replay_state(checkpoint).absolute())).result()
     broadcast_weights(run.s.learner, run.s.rollouts)
-    return first
+    return first, pickle.loads(ahead.read_bytes()) if ahead else None
+
+
+def _ahead_file(config: Config, checkpoint: Checkpoint) -> Path | None:
+    """The next step's batch, where the checkpoint holds one. Raises ConfigError where the run may not train on it."""
+    file = checkpoint.folder / AHEAD
+    if not file.exists():
+        return None
+    if not config.trainer.max_staleness:
+        raise ConfigError(
+            f"trainer.max_staleness=0, but {checkpoint.folder} has the next step's batch, which is a version behind",
+            hint="resume with trainer.max_staleness=1; without it, start a new run from the exported model",
+        )
+    return file
 
 
 def _replay_state(checkpoint: Checkpoint) -> Path:

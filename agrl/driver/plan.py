@@ -41,6 +41,8 @@ def describe(config: Config, pool_size: int) -> list[str]:
         + (f", {learner.kl_coef:g} KL in the {learner.kl_in.value}" if learner.kl_coef else ""),
         f"Pool    {pool_size:,} prompts, {config.replay.sampling.value} sampling; {seen:,} draws in all",
     ]
+    if t.max_staleness:
+        lines.append("Overlap each batch is generated beside the step before, from weights one version older")
     if g.enabled:
         lines.append(
             f"Guide   {g.source.value} answers trained as {g.semantics.value}, for groups with at most {g.tau:.1%} "

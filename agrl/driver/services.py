@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 
@@ -45,7 +44,6 @@ class Services:
     rewards: RewardPool
     replay: Service
     learner: LearnerGroup
-    ahead: Any = None  # see ``agrl.driver.draw.Ahead``
 
     def ready(self) -> str:
         """Wait until everything is loaded and has been tried; returns what ``LearnerGroup.setup`` has to say."""
@@ -89,7 +87,7 @@ class Services:
             self.scorer = Scorer(self.book, config.task.order, config.reward.mode)
         template_args = config.model.chat_template_args
         self.encoder = PromptEncoder(self.book, self.encoder.tokenizer, config.task, template_args)
-        self.config, self.ahead = config, None
+        self.config = config
         self.learner.restart(config)
         self.replay.call("restart", *replay_settings(config)).result()
         broadcast_weights(self.learner, self.rollouts)

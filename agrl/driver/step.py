@@ -1,4 +1,4 @@
-"""One training step: sample prompts, roll out, score, decide and guide, learn, broadcast."""
+"""One training step: sample prompts, roll out, score, decide and guide make a batch; learn and broadcast use it."""
 
 from __future__ import annotations
 
@@ -6,11 +6,12 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from actors.service import Pending
 from agrl.algorithms.schedule import learning_rate
 from agrl.config.schema import Config, KLIn
 from agrl.driver.batch import group_relative, train_sequence, train_sequences
 from agrl.driver.clock import Clock
-from agrl.driver.draw import draw, draw_ahead
+from agrl.driver.draw import draw
 from agrl.driver.guide import guide
 from agrl.driver.learner_weights import broadcast_weights
 from agrl.driver.plan import most_prompts
@@ -24,6 +25,21 @@ from replay.outcomes import Outcome
 
 
 @dataclass
+class RolloutBatch:
+    """What is generated for a step and not yet trained on.
+
+    ``groups``: those that are not dropped, guided ones mixed. ``version``: of the weights that they were sampled from.
+    ``clock``: that of the step, which goes on; None when the batch was generated ahead of its step.
+    """
+
+    step: int
+    version: int
+    groups: list[ScoredGroup]
+    metrics: dict[str, float]
+    clock: Clock | None
+
+
+@dataclass
 class StepResult:
     """What a step produced: all groups (guided ones mixed), their advantages (NaN: not trained), and metrics."""
 
@@ -34,7 +50,12 @@ class StepResult:
 
 def training_step(s: Services, step: int) -> StepResult:
     """Run step ``step`` (from 0) of adaptive guided RL. Raises the AgrlError that names what went wrong."""
-    config, clock = s.config, Clock()
+    return train_batch(s, generate_batch(s, step))
+
+
+def generate_batch(s: Services, step: int) -> RolloutBatch:
+    """Sample prompts, roll out, score, decide and guide, with the weights that the engines have."""
+    config, clock, version = s.config, Clock(), s.rollouts.version
     sampled: list[ScoredGroup] = []
     decisions: list[Decision] = []
     while wanted := prompts_wanted(config, decisions):
@@ -44,39 +65,40 @@ def training_step(s: Services, step: int) -> StepResult:
             prompts = [(example, 0) for example in examples]
             unscored = generate(s, prompts, config.trainer.rollouts_per_prompt, step, config.rollout.temperature)
         with clock("score"):
-            groups = collect(s, unscored)
-            refuse_stale(groups, s.learner.version)
-            sampled += groups
+            sampled += collect(s, unscored)
             refuse_unscored(sampled)
         with clock("guide"):
-            outcomes = [Outcome.of(group, config.reward.mode) for group in groups]
+            outcomes = [Outcome.of(group, config.reward.mode) for group in sampled[len(decisions) :]]
             decisions += s.replay.call("observe", outcomes, step).result()
     with clock("guide"):
         mixed, guided = guide(s, sampled, decisions, step)
         s.replay.call("guided", guided).result()
-    trained = [g for g, d in zip(mixed, decisions, strict=True) if d.kind != "drop"]
+    groups = [group for group, decision in zip(mixed, decisions, strict=True) if decision.kind != "drop"]
+    metrics = rollout_metrics(sampled, s.scorer.names) | s.replay.call("metrics").result()
+    return RolloutBatch(step, version, groups, metrics | s.rollouts.metrics() | s.rewards.metrics(), clock)
+
+
+def train_batch(s: Services, batch: RolloutBatch, ahead: Pending | None = None) -> StepResult:
+    """Learn from a batch and give the engines the new weights, when what they generate ``ahead`` is done."""
+    config, c, clock = s.config, s.config.learner, batch.clock or Clock()
+    about_age = staleness(batch, s.learner.version, config.trainer.max_staleness)
     with clock("learn"), s.learners_turn():
-        penalties, about_kl = kl_penalties(s, trained)
-    advantages = group_relative(
-        trained, config.reward.mode, s.scorer.weights, config.learner.advantage.value, penalties
-    )
-    metrics = s.replay.call("metrics").result() | about_kl
-    if sequences := train_sequences(trained, advantages):
+        penalties, about_kl = kl_penalties(s, batch.groups)
+    advantages = group_relative(batch.groups, config.reward.mode, s.scorer.weights, c.advantage.value, penalties)
+    metrics = batch.metrics | about_age | about_kl
+    sequences = train_sequences(batch.groups, advantages)
+    if sequences:
         with clock("learn"), s.learners_turn():
-            rate = learning_rate(
-                step, config.learner.lr, config.trainer.steps, config.learner.warmup_steps, config.learner.schedule
-            )
-            learned = s.learner.begin_policy(sequences, rate)
-            if step + 1 < config.trainer.steps:
-                draw_ahead(s, prompts_wanted(config, []), step + 1)
-            metrics |= rollout_metrics(sampled, s.scorer.names) | learned()
+            rate = learning_rate(batch.step, c.lr, config.trainer.steps, c.warmup_steps, c.schedule)
+            metrics |= s.learner.train_policy(sequences, rate)
+    if ahead:
+        with clock("wait"):
+            ahead.result()
+    if sequences:
         with clock("broadcast"):
             broadcast_weights(s.learner, s.rollouts)
-    else:
-        metrics |= rollout_metrics(sampled, s.scorer.names)
-    metrics |= s.rollouts.metrics() | s.rewards.metrics()
     metrics["sync/version"] = s.learner.version
-    return StepResult(trained, advantages, metrics | clock.metrics())
+    return StepResult(batch.groups, advantages, metrics | clock.metrics())
 
 
 def prompts_wanted(config: Config, decisions: list[Decision]) -> int:
@@ -102,14 +124,19 @@ def kl_penalties(s: Services, groups: list[ScoredGroup]) -> tuple[list[np.ndarra
     return np.split(c.kl_coef * kl, np.cumsum(sizes)[:-1]), {"policy/reference_kl": float(kl.mean())}
 
 
-def refuse_stale(groups: list[ScoredGroup], version: int) -> None:
-    """Raise WeightSyncError when a rollout was sampled from other weights than the learner's newest."""
-    stale = next((r for group in groups for r in group.rollouts if r.version != version), None)
-    if stale is not None:
+def staleness(batch: RolloutBatch, version: int, most: int) -> dict[str, float]:
+    """How many versions the learner's weights are ahead of those that a batch was sampled from, as a metric.
+
+    Raises WeightSyncError when it is more than ``most``.
+    """
+    behind = version - batch.version
+    if not 0 <= behind <= most:
         raise WeightSyncError(
-            f"rollout actor {stale.actor} sampled from weight version {stale.version}, the learner has {version}",
+            f"the batch of step {batch.step} was sampled from weight version {batch.version}, but the learner has "
+            f"version {version}: more than trainer.max_staleness={most} behind",
             hint="a broadcast was skipped; resume from the last checkpoint",
         )
+    return {"staleness/versions": float(behind)} if most else {}
 
 
 def refuse_unscored(groups: list[ScoredGroup]) -> None:

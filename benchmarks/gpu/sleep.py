@@ -37,7 +37,7 @@ PROMPT = 64
 class Weights:
     """What the engine was built with, as a learner would give it."""
 
-    model_path, served_beside = "", False
+    model_path, served_beside, trains_meanwhile = "", False, False
 
     def __init__(self, runtime: Runtime, path: str, dtype: str) -> None:
         self._runtime, self._lm = runtime, load_model(path, dtype)

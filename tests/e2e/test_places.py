@@ -1,6 +1,10 @@
-"""Places on a real Ray: who shares a GPU, what happens without room, and that places are given back."""
+"""Places on a real Ray: who shares a GPU, what happens without room, that places are given back, a plan of it."""
 
+import json
 import os
+import re
+import subprocess
+import sys
 
 import pytest
 import ray
@@ -10,6 +14,7 @@ from actors.ray_service import start_ray
 from actors.runtime import Runtime
 from agrl.config.compose import load_config
 from agrl.errors import ClusterError
+from agrl.network import this_host
 from agrl.placement.places import placement_groups
 
 
@@ -61,3 +66,22 @@ def test_processes_share_the_cpus_of_their_host_unless_they_are_told_a_number():
     everything = int(runtime.start(Worker, "a").call("threads").result(60))
     assert runtime.start(Worker, "b", cpu_share=2).call("threads").result(60) == str(max(1, everything // 2))
     assert runtime.start(Worker, "c", env={"OMP_NUM_THREADS": "3"}).call("threads").result(60) == "3"
+
+
+def plan(*words, code=0) -> str:
+    """What `agrl plan` of another process says of this cluster."""
+    command = [sys.executable, "-m", "agrl.cli", "plan", *words, "--live", ray.get_runtime_context().gcs_address]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=300, env=os.environ | {"COLUMNS": "500"})
+    assert done.returncode == code, done.stdout + done.stderr
+    return done.stdout if code == 0 else done.stderr
+
+
+def test_a_plan_of_a_running_cluster_seats_actors_on_its_hosts_and_takes_nothing_of_it():
+    (host,) = json.loads(plan("size=qwen3_0.6b", "cluster=gpus_1", "--json"))["hosts"]
+    assert host["host"] == this_host().name and len(host["gpus"]) == 2
+    assert host["actors"]["learner-0"] == host["actors"]["rollout-0"] == [0] and "replay" in host["actors"]
+    said = plan("size=qwen3_0.6b", "cluster=gpus_8", code=1)
+    assert "Cluster error" in said and re.search("missing: .*6 GPUs", said) and "free of 8 CPUs and 2 GPUs" in said, (
+        said
+    )
+    assert ray.available_resources()["GPU"] == 2

@@ -10,7 +10,7 @@ ROW = Row(
             SECONDS,
             [
                 Curve(
-                    '{__name__=~"ray_agrl_time_(sample|rollout|score|guide|learn|broadcast|overhead)",run="$run"}',
+                    '{__name__=~"ray_agrl_time_(sample|rollout|score|guide|learn|wait|broadcast|overhead)",run="$run"}',
                     "{{__name__}}",
                     words("time/<phase>"),
                 )

@@ -290,6 +290,24 @@ def test_no_engine_is_started_anew_for_a_learner_that_has_died():
     assert runtime.lives["rollout-1"] == 0
 
 
+@pytest.mark.parametrize("dies_in", ["generation", "broadcast"])
+def test_a_new_engine_gets_the_weights_of_the_last_broadcast_when_the_learner_trains_meanwhile(dies_in):
+    runtime, learner = FragileRuntime(), {"a": 1.0}
+    weights = GivenWeights(runtime, lambda: small(**learner)(), trains_meanwhile=True)
+    pool = make_pool(runtime)
+    if dies_in == "broadcast":
+        engines(pool)[1].dies_at_bucket = 0
+    pool.broadcast(1, weights)
+    learner["a"] = 2.0
+    if dies_in == "generation":
+        engines(pool)[1].dies_after = 1
+    list(pool.generate(requests(6), SAMPLING))
+    assert runtime.lives["rollout-1"] == 1
+    assert [float(engine.weights["a"][0]) for engine in engines(pool)] == [1.0, 1.0]
+    pool.broadcast(2, weights)
+    assert [float(engine.weights["a"][0]) for engine in engines(pool)] == [2.0, 2.0]
+
+
 def test_a_closed_pool_ends_the_call_under_way_and_replaces_nobody():
     runtime = FragileRuntime()
     pool = make_pool(runtime)

@@ -87,6 +87,8 @@ def test_the_default_loss_is_dapo_as_the_schema_has_it():
         (["learner.importance_cap=0"], "learner.importance_cap"),
         (["learner.importance=mask", "learner.importance_cap=1"], "learner.importance_cap"),
         (["trainer.generation_budget=0.5"], "trainer.generation_budget"),
+        (["trainer.max_staleness=2"], "trainer.max_staleness=2 must be 0 or 1"),
+        (["trainer.max_staleness=1", "ray.placement=colocated"], "max_staleness=1 contradicts ray.placement=colocated"),
         (["ray=inline", "learner.ranks=2"], "learner.ranks"),
         (["ray=inline", "rollout.actors=2"], "rollout.actors"),
         (["ray=inline", "ray.address=auto"], "ray.address"),

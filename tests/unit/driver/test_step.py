@@ -10,7 +10,6 @@ from agrl.config.compose import load_config
 from agrl.data.pool import Pool
 from agrl.driver import step as module
 from agrl.driver.step import prompts_wanted, training_step
-from agrl.errors import ConfigError
 from agrl.relevance.records import Component, Example, Product, Rollout, Score, ScoredGroup
 from replay.core import ReplayCore
 from replay.decisions import Decision
@@ -31,11 +30,8 @@ class FakeLearner:
         self.asked.append(sequences)
         return np.array([float(len(s.response_ids)) for s in sequences])
 
-    def begin_policy(self, sequences, lr):
+    def train_policy(self, sequences, lr):
         self.trained.append(sequences)
-        return lambda: self.end()
-
-    def end(self):
         return {"loss/total": 0.0}
 
 
@@ -52,11 +48,10 @@ def services(learns, *overrides):
         replay=SimpleNamespace(call=lambda name, *args: result(getattr(replay, name)(*args))),
         scorer=SimpleNamespace(weights={"tier": 1.0}, names=("tier",)),
         learner=FakeLearner(),
-        rollouts=SimpleNamespace(broadcast=lambda *_: None, metrics=dict),
+        rollouts=SimpleNamespace(broadcast=lambda *_: None, metrics=dict, version=0),
         rewards=SimpleNamespace(metrics=dict),
-        encoder=SimpleNamespace(fits=lambda *_: True, prompt=lambda _: None),
+        encoder=SimpleNamespace(fits=lambda *_: True),
         hinted=False,
-        ahead=None,
         learners_turn=nullcontext,
     )
 
@@ -81,32 +76,6 @@ def fake_collect(s, unscored):
 def _rollouts(monkeypatch):
     monkeypatch.setattr(module, "generate", fake_generate)
     monkeypatch.setattr(module, "collect", fake_collect)
-
-
-def test_the_next_prompts_are_drawn_while_the_learner_works_and_are_the_same_as_later():
-    s, later = services(lambda i: True), services(lambda i: True, "trainer.steps=1")
-    asked = []
-    s.learner.end = lambda: asked.append(s.ahead.step) or {}
-    for step in range(3):
-        found = [group.example.id for group in training_step(s, step).groups]
-        assert found == [group.example.id for group in training_step(later, step).groups]
-        assert later.ahead is None
-    assert asked == [1, 2, 3]
-
-
-def test_an_error_of_the_next_draw_waits_for_its_step():
-    s = services(lambda i: True, "replay.sampling=uniform")
-    call = s.replay.call
-
-    def fails_later(name, *args):
-        if name == "sample" and args[1] == 1:
-            raise ConfigError("no more prompts")
-        return call(name, *args)
-
-    s.replay.call = fails_later
-    assert len(training_step(s, step=0).groups) == 4
-    with pytest.raises(ConfigError, match="no more prompts"):
-        training_step(s, step=1)
 
 
 def test_without_a_budget_dropped_groups_are_not_replaced():

@@ -1,0 +1,112 @@
+"""Generation beside training: how much of the shorter one is hidden behind the longer one.
+
+    python benchmarks/overlap.py [--steps 12] [--rounds 2] [--json FILE] [key=value ...]
+
+The tiny model after a short supervised start, on the bundled catalogue, the demo's RL settings. Engines are pinned to
+one CPU and learner ranks to another (every thread of them), so that each has the same power alone and beside the other;
+driver, scorers and replay actor go where there is room. Modes take turns: sync (trainer.max_staleness=0), lockstep (1).
+
+The efficiency of a step is max(generation, training) / step, from what the run logs of it: 1 when the shorter of the
+two costs nothing. The first two steps of a run do not count. Bar: 0.9 for lockstep.
+"""
+
+from __future__ import annotations
+
+import argparse
+import itertools
+import json
+import os
+import platform
+import statistics
+import sys
+import tempfile
+import time
+from collections.abc import Sequence
+from pathlib import Path
+
+import psutil
+
+sys.path[0] = str(Path(__file__).parents[1])  # not this folder, whose learner.py would hide the package learner
+
+from benchmarks.busy import agrl, world
+
+MODES = {"sync": 0, "lockstep": 1}
+PLACES = {"RolloutEngine": 0, "LearnerRank": 1}  # class of an actor -> its CPU
+SKIPPED = 2  # steps at the start of a run
+GENERATION = ("sample", "rollout", "score", "guide")
+TRAINING = ("learn", "broadcast")
+
+
+def pin(root: psutil.Process) -> int:
+    """Put every thread of the actors below ``root`` on their CPU; returns how many actors there are."""
+    actors = 0
+    for process in root.children(recursive=True):
+        try:
+            words = " ".join(process.cmdline())
+            cpu = next((cpu for name, cpu in PLACES.items() if f"ray::{name}" in words), None)
+            if cpu is None:
+                continue
+            actors += 1
+            for each in (process, *process.children(recursive=True)):
+                for thread in each.threads():
+                    os.sched_setaffinity(thread.id, {cpu})
+        except (psutil.NoSuchProcess, ProcessLookupError):
+            continue
+    return actors
+
+
+def run_once(folder: Path, name: str, words: Sequence[str]) -> list[dict[str, float]]:
+    """The metrics of every step of a run with pinned actors."""
+    run = folder / name
+    process = agrl("train", f"run={run}", *words)
+    while process.poll() is None:
+        pin(psutil.Process(process.pid))  # threads come as they are needed
+        time.sleep(0.5)
+    if process.returncode:
+        raise SystemExit(f"{name} ended with {process.returncode}: see {run}/logs")
+    return [json.loads(line) for line in (run / "metrics.jsonl").read_text().splitlines()]
+
+
+def figures(rows: list[dict[str, float]]) -> list[dict[str, float]]:
+    """Of each step that counts: seconds of generation, of training, of the step, and the efficiency."""
+    found = []
+    for row, after in list(itertools.pairwise(rows))[SKIPPED:]:
+        own = sum(row.get(f"time/{phase}", 0.0) for phase in GENERATION)
+        generation = after.get("ahead/step", own)  # in lockstep the next batch is what was generated beside this step
+        training, step = sum(row.get(f"time/{phase}", 0.0) for phase in TRAINING), row["time/step"]
+        efficiency = max(generation, training) / step
+        found.append({"generation": generation, "training": training, "step": step, "efficiency": efficiency})
+    return found
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("settings", nargs="*", metavar="key=value", help="settings of the runs")
+    parser.add_argument("--steps", type=int, default=12, help="of a run (%(default)s)")
+    parser.add_argument("--rounds", type=int, default=2, help="runs of each mode (%(default)s)")
+    parser.add_argument("--json", metavar="FILE", type=Path, help="write the figures there")
+    args = parser.parse_args()
+    if (os.cpu_count() or 1) < len(PLACES):
+        raise SystemExit("this takes two CPUs: one for the engines, one for the learner")
+    with tempfile.TemporaryDirectory(prefix="overlap-") as name:
+        folder = Path(name)
+        words = [*world(folder), f"model.path={folder}/start/model", "learner.ranks=1", "rollout.actors=1"]
+        words += ["learner.threads=1", "rollout.threads=1", "data.max_evaluation=8", f"trainer.steps={args.steps}"]
+        steps: dict[str, list[dict[str, float]]] = {mode: [] for mode in MODES}
+        for number in range(args.rounds):
+            for mode, staleness in MODES.items():
+                rows = run_once(
+                    folder, f"{mode}-{number}", [*words, f"trainer.max_staleness={staleness}", *args.settings]
+                )
+                steps[mode] += figures(rows)
+    modes = {m: {k: statistics.median(s[k] for s in found) for k in found[0]} for m, found in steps.items()}
+    for mode, median in modes.items():
+        print(f"{mode:9}" + "".join(f"  {name} {value:.2f}" for name, value in median.items()))
+    print(f"a step in lockstep takes {modes['lockstep']['step'] / modes['sync']['step']:.2f} of one without")
+    if args.json:
+        about = {"machine": platform.processor() or platform.machine(), "steps": args.steps, "rounds": args.rounds}
+        args.json.write_text(json.dumps({"modes": modes, **about}, indent=1) + "\n")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,91 @@
+"""Generation beside training in lockstep (trainer.max_staleness=1), on the real stack: it repeats bit for bit."""
+
+import json
+import shutil
+from pathlib import Path
+
+import pytest
+
+from actors.rollout_pool import RolloutPool
+from agrl.config.compose import resumed_config
+from agrl.driver.loop import train
+from agrl.errors import ConfigError
+from agrl.report.recorder import read_jsonl
+from tests.e2e.small_world import config, make_world, silent
+
+STEPS = 4
+LOCKSTEP = (
+    *("trainer.max_staleness=1", f"trainer.steps={STEPS}", "trainer.checkpoint_every=2", "trainer.keep_checkpoints=9"),
+    *("guidance.source=reference", "guidance.tau=1.0", "rollout.actors=2", "learner.lr=1e-3", "data.max_evaluation=4"),
+)
+REPEATS = ("replay/", "decisions/", "guide/", "group/", "loss/", "policy/", "staleness/", "sync/", "tokens/", "train/")
+
+
+@pytest.fixture(scope="module")
+def world(tmp_path_factory):
+    return make_world(tmp_path_factory.mktemp("world"))
+
+
+@pytest.fixture(scope="module")
+def whole(world, tmp_path_factory):
+    """A run that was left in peace."""
+    folder = tmp_path_factory.mktemp("runs") / "whole"
+    train(config(world, folder, *LOCKSTEP), silent())
+    return folder
+
+
+def numbers(run: Path) -> list[dict[str, float]]:
+    rows = [row for row in read_jsonl(run / "metrics.jsonl") if row["phase"] == "rl"]
+    return [{name: value for name, value in row.items() if name.startswith(REPEATS)} for row in rows]
+
+
+def left(run: Path) -> tuple:
+    return (run / "model" / "model.safetensors").read_bytes(), numbers(run), (run / "samples.jsonl").read_text()
+
+
+def test_every_batch_but_the_first_is_one_version_old_and_is_generated_beside_the_step_before(whole):
+    rows = list(read_jsonl(whole / "metrics.jsonl"))
+    assert [row["staleness/versions"] for row in rows] == [0, 1, 1, 1]
+    assert [row["sync/version"] for row in rows] == [1, 2, 3, 4]
+    assert all(0 <= row["staleness/kl"] < 1 and 0 < row["staleness/ess"] <= 1 for row in rows[1:])
+    assert rows[0]["sync/gap_mean"] < 1e-5 and "time/rollout" in rows[0]
+    for row in rows[1:]:
+        assert "sync/gap_mean" not in row and "time/rollout" not in row and row["ahead/rollout"] > 0
+    for row in rows:
+        phases = sum(value for name, value in row.items() if name.startswith("time/") and name != "time/step")
+        assert phases == pytest.approx(row["time/step"])
+        assert ("time/wait" in row) == (row["step"] < STEPS - 1)
+
+
+def test_a_run_that_goes_on_from_a_checkpoint_ends_bit_for_bit_as_the_whole_one(whole, tmp_path):
+    """The checkpoint holds the batch that had been generated ahead."""
+    cut = tmp_path / "cut"
+    shutil.copytree(whole, cut)
+    shutil.rmtree(cut / "model")
+    shutil.rmtree(cut / "checkpoints" / f"step-{STEPS:06d}")
+    about = json.loads((cut / "run.json").read_text())
+    (cut / "run.json").write_text(json.dumps({k: v for k, v in about.items() if k != "finished"}))
+    with pytest.raises(ConfigError, match=r"max_staleness=0, but .* next step's batch, which is a version behind"):
+        train(resumed_config(cut, [f"run={cut}", "trainer.max_staleness=0"]), silent(), resume=True)
+    train(resumed_config(cut, [f"run={cut}"]), silent(), resume=True)
+    assert left(cut) == left(whole)
+
+
+def test_an_engine_that_dies_beside_the_learner_gets_the_weights_that_the_others_sample_from(
+    world, whole, tmp_path, monkeypatch
+):
+    """Those of the last broadcast: the learner may have newer ones by then."""
+    generate, calls = RolloutPool.generate, []
+
+    def harmful(pool, requests, sampling):
+        calls.append(sampling.logprobs)
+        for number, item in enumerate(generate(pool, requests, sampling)):
+            if number == 0 and sum(calls) == 4:  # of the batches that are trained: the first is the trial of weights
+                pool._pool.services[1].kill()
+            yield item
+
+    monkeypatch.setattr(RolloutPool, "generate", harmful)
+    run = tmp_path / "run"
+    train(config(world, run, *LOCKSTEP), silent())
+    assert list(read_jsonl(run / "metrics.jsonl"))[-1]["actors/rollout_restarts"] == 1
+    assert left(run) == left(whole)
