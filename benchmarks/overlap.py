@@ -28,12 +28,12 @@ import psutil
 
 sys.path[0] = str(Path(__file__).parents[1])  # not this folder, whose learner.py would hide the package learner
 
+from agrl.driver.step import GENERATION
 from benchmarks.busy import agrl, world
 
 MODES = {"sync": 0, "lockstep": 1}
 PLACES = {"RolloutEngine": 0, "LearnerRank": 1}  # class of an actor -> its CPU
 SKIPPED = 2  # steps at the start of a run
-GENERATION = ("sample", "rollout", "score", "guide")
 TRAINING = ("learn", "broadcast")
 
 

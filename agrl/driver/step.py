@@ -23,6 +23,8 @@ from agrl.relevance.records import ScoredGroup
 from replay.decisions import Decision
 from replay.outcomes import Outcome
 
+GENERATION = ("sample", "rollout", "score", "guide")  # phases, which take no time of a step whose batch was made ahead
+
 
 @dataclass
 class RolloutBatch:
@@ -80,7 +82,7 @@ def generate_batch(s: Services, step: int) -> RolloutBatch:
 
 def train_batch(s: Services, batch: RolloutBatch, ahead: Pending | None = None) -> StepResult:
     """Learn from a batch and give the engines the new weights, when what they generate ``ahead`` is done."""
-    config, c, clock = s.config, s.config.learner, batch.clock or Clock()
+    config, c, clock = s.config, s.config.learner, batch.clock or Clock(*GENERATION)
     about_age = staleness(batch, s.learner.version, config.trainer.max_staleness)
     with clock("learn"), s.learners_turn():
         penalties, about_kl = kl_penalties(s, batch.groups)
