@@ -111,7 +111,9 @@ class Source(LearnerWeights):
         super().__init__(
             SimpleNamespace(
                 config=SimpleNamespace(
-                    model=SimpleNamespace(path="", lora_rank=0), learner=SimpleNamespace(zero_stage=0)
+                    model=SimpleNamespace(path="", lora_rank=0),
+                    learner=SimpleNamespace(zero_stage=0),
+                    trainer=SimpleNamespace(max_staleness=0),
                 ),
                 ranks=[self.rank],
                 on_first_rank=call,
