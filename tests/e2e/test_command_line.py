@@ -68,49 +68,39 @@ def test_a_model_that_answers_nothing_is_not_trained_and_the_person_is_told_what
     assert not (tmp_path / "run" / "model").exists()
 
 
-def test_a_learner_killed_from_outside_ends_the_run_by_name_and_resume_finishes_it(world, tmp_path):
+def test_a_run_goes_on_where_sigterm_or_the_death_of_its_learner_ended_it_and_does_every_step_once(world, tmp_path):
     run = tmp_path / "run"
     words = overrides(world, run, "trainer.steps=1000", "trainer.checkpoint_every=1", "data.max_evaluation=2", *TAUGHT)
-    with (tmp_path / "said").open("w+") as said:
-        command = [sys.executable, "-m", "agrl.cli", "train", *words]
-        running = subprocess.Popen(command, stdout=said, stderr=said, env=WIDE)
-        wait_for(lambda: (run / "checkpoints" / "step-000002").is_dir(), running)
-        started = psutil.Process(running.pid).children(recursive=True)
-        learner = next(p for p in started if p.is_running() and "LearnerRank" in " ".join(p.cmdline()))
-        learner.send_signal(signal.SIGKILL)
-        assert running.wait(timeout=120) == 1
-        said.seek(0)
-        end = said.read()
-    assert "learner-0 died" in end and f"agrl train --resume {run}" in end and "Traceback" not in end
-    done = max(int(folder.name[len("step-") :]) for folder in (run / "checkpoints").glob("step-??????"))
-    assert f"last checkpoint: step {done}" in end
-    agrl("train", "--resume", run, f"trainer.steps={done + 1}")
-    steps = [json.loads(line)["step"] for line in (run / "metrics.jsonl").read_text().splitlines()]
-    assert steps == list(range(done + 1)), "every step once, none lost and none twice"
-    assert (run / "report.html").is_file()
-
-
-def test_sigterm_closes_everything_and_the_run_goes_on_where_it_was(world, tmp_path):
-    run = tmp_path / "run"
-    words = overrides(world, run, "trainer.steps=1000", "trainer.checkpoint_every=1", "data.max_evaluation=2", *TAUGHT)
-    started, code, said = stopped("train", words, run / "checkpoints" / "step-000001")
+    started, code, said = ended(("train", *words), run / "checkpoints" / "step-000001", signal.SIGTERM)
     assert code == 143
     assert "Terminated." in said and f"agrl train --resume {run}" in said and "Traceback" not in said
     _, alive = psutil.wait_procs(started, timeout=20)
     assert not [p for p in alive if p.status() != psutil.STATUS_ZOMBIE], "Ray's processes are gone as well"
     assert not list(run.glob("**/*.partial"))
-    done = max(int(folder.name[len("step-") :]) for folder in (run / "checkpoints").iterdir())
-    agrl("train", "--resume", run, f"trainer.steps={done + 1}")
-    assert [row["step"] for row in read_jsonl(run / "metrics.jsonl")] == list(range(done + 1))
+
+    later = run / "checkpoints" / f"step-{last_step(run) + 2:06}"
+    _, code, said = ended(("train", "--resume", run), later, signal.SIGKILL, of="LearnerRank")
+    assert code == 1
+    assert "learner-0 died" in said and f"agrl train --resume {run}" in said and "Traceback" not in said
+    assert f"last checkpoint: step {last_step(run)}" in said
+
+    steps = last_step(run) + 1
+    agrl("train", "--resume", run, f"trainer.steps={steps}")
+    assert [row["step"] for row in read_jsonl(run / "metrics.jsonl")] == list(range(steps)), "none lost and none twice"
+    assert (run / "report.html").is_file()
     assert "is finished" in agrl("train", "--resume", run)
+
+
+def last_step(run):
+    return max(int(folder.name[len("step-") :]) for folder in (run / "checkpoints").glob("step-??????"))
 
 
 def test_sft_and_dpo_that_were_stopped_end_with_the_weights_of_an_undisturbed_run(world, tmp_path):
     whole, broken = tmp_path / "whole", tmp_path / "broken"
-    often = ["ray=inline", "trainer.checkpoint_every=2", "data.max_evaluation=2", "sft.steps=120"]
+    often = ["ray=inline", "trainer.checkpoint_every=20", "data.max_evaluation=2", "sft.steps=120"]
     agrl("sft", *overrides(world, whole, *often))
     words = overrides(world, broken, *often)
-    _, code, said = stopped("sft", words, broken / "checkpoints" / "step-000002")
+    _, code, said = ended(("sft", *words), broken / "checkpoints" / "step-000020", signal.SIGTERM)
     assert code == 143 and f"agrl sft --resume {broken}" in said
     assert not (broken / "model").exists()
     agrl("sft", "--resume", broken)
@@ -136,15 +126,16 @@ def weights(run):
     return (run / "model" / "model.safetensors").read_bytes()
 
 
-def stopped(command, words, when):
-    """Run a command, send it SIGTERM as soon as ``when`` exists: what it had started, its exit code, what it said."""
-    run = subprocess.Popen(
-        [sys.executable, "-m", "agrl.cli", command, *words], stdout=subprocess.PIPE, stderr=subprocess.STDOUT, env=WIDE
-    )
+def ended(words, when, signal_, of=""):
+    """Run a command and send it, or the process ``of`` its own, a signal as soon as ``when`` exists: what it had
+    started, its exit code, what it said."""
+    command = [sys.executable, "-m", "agrl.cli", *map(str, words)]
+    run = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, env=WIDE)
     wait_for(when.exists, run)
     started = psutil.Process(run.pid).children(recursive=True)
-    run.terminate()
-    said, _ = run.communicate(timeout=60)
+    found = next(p for p in started if p.is_running() and of in " ".join(p.cmdline())) if of else run
+    found.send_signal(signal_)
+    said, _ = run.communicate(timeout=120)
     return started, run.returncode, said.decode()
 
 
