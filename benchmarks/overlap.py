@@ -37,22 +37,19 @@ SKIPPED = 2  # steps at the start of a run
 TRAINING = ("learn", "broadcast")
 
 
-def pin(root: psutil.Process) -> int:
-    """Put every thread of the actors below ``root`` on their CPU; returns how many actors there are."""
-    actors = 0
+def pin(root: psutil.Process) -> None:
+    """Put every thread of the actors below ``root`` on their CPU."""
     for process in root.children(recursive=True):
         try:
             words = " ".join(process.cmdline())
             cpu = next((cpu for name, cpu in PLACES.items() if f"ray::{name}" in words), None)
             if cpu is None:
                 continue
-            actors += 1
             for each in (process, *process.children(recursive=True)):
                 for thread in each.threads():
                     os.sched_setaffinity(thread.id, {cpu})
         except (psutil.NoSuchProcess, ProcessLookupError):
             continue
-    return actors
 
 
 def run_once(folder: Path, name: str, words: Sequence[str]) -> list[dict[str, float]]:
