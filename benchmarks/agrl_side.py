@@ -29,9 +29,9 @@ def main() -> None:
     answers = os.fdopen(os.dup(1), "w", buffering=1)
     os.dup2(2, 1)  # what the libraries print goes to the log
     from agrl.config.compose import load_config
-    from agrl.driver.run_folder import RunFolder
-    from agrl.driver.running import load_data
-    from agrl.driver.services import start_services
+    from agrl.driver.folder.run_folder import RunFolder
+    from agrl.driver.run.run import load_data
+    from agrl.driver.services.services import start_services
     from agrl.driver.step import training_step
 
     config = load_config(job["overrides"])

@@ -26,7 +26,7 @@ sys.path[0] = str(Path(__file__).parents[1])  # not this folder, whose learner.p
 
 from agrl.data.catalogue.build import make_catalogue
 from agrl.data.catalogue.spec import CatalogueSpec
-from agrl.driver.tiny_model import tiny_model
+from agrl.driver.experiments.tiny_model import tiny_model
 from agrl.machine import usable_cpus
 
 BUSY = (0, 1, 2)

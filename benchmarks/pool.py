@@ -109,7 +109,7 @@ def child(file: Path, out: Path, whole: bool) -> dict[str, float]:
     from agrl.data.files import read_examples
     from agrl.data.leaks import leaks_of_pool
     from agrl.data.pool import open_pool
-    from agrl.driver.prompts import PromptEncoder
+    from agrl.driver.services.prompt_encoder import PromptEncoder
     from agrl.models.build import train_tokenizer
     from agrl.relevance.rulebook import load_rulebook
 

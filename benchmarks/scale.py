@@ -38,7 +38,7 @@ from agrl.config.compose import load_config
 from agrl.config.schema import Config
 from agrl.data.catalogue.build import make_catalogue
 from agrl.data.catalogue.spec import CatalogueSpec
-from agrl.driver.tiny_model import tiny_model
+from agrl.driver.experiments.tiny_model import tiny_model
 from agrl.machine import usable_cpus
 from benchmarks.crowd import SimulatedRuntime
 from benchmarks.simulated import Model
@@ -133,8 +133,10 @@ def simulated_seconds(metrics: dict[str, float], model: Model) -> float:
 def train(config: Config, model: Model, console: Any, profile: cProfile.Profile | None, memory: bool) -> Watch:
     """The real loop over simulated engines."""
     from actors import rollout_pool
-    from agrl.driver import loop, running, services
-    from agrl.driver.runtime import run_label
+    from agrl.driver import training as loop
+    from agrl.driver.run import run as running
+    from agrl.driver.services import services
+    from agrl.driver.services.runtime import run_label
 
     watch, real_step = Watch(memory), loop.Pipeline.step
 

@@ -32,8 +32,8 @@ from agrl.config.schema import Config
 from agrl.config.words import setting
 from agrl.data.catalogue.build import make_catalogue
 from agrl.data.catalogue.spec import CatalogueSpec
-from agrl.driver.loop import train
-from agrl.driver.tiny_model import tiny_model
+from agrl.driver.experiments.tiny_model import tiny_model
+from agrl.driver.training import train
 from agrl.machine import memory_bytes
 from agrl.models.build import TinyShape
 from agrl.placement.foresight import foresee

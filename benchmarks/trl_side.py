@@ -45,7 +45,7 @@ def make_trainer(job: dict[str, Any], answers) -> Any:
 
     from agrl.config.compose import load_config
     from agrl.data.files import read_examples
-    from agrl.driver.prompts import PromptEncoder
+    from agrl.driver.services.prompt_encoder import PromptEncoder
     from agrl.models.tokens import load_tokenizer
     from agrl.relevance.records import Order
     from agrl.relevance.reward import Scorer

@@ -9,7 +9,7 @@ from typing import Any
 import torch
 
 from actors.runtime import Runtime
-from agrl.driver.learner_weights import LearnerWeights
+from agrl.driver.services.learner_weights import LearnerWeights
 from agrl.network import this_host
 from agrl.transport import parcel
 from agrl.transport.checksum import MODULUS, bits

@@ -11,9 +11,9 @@ from agrl.config.words import setting
 from agrl.data.catalogue.build import make_catalogue
 from agrl.data.catalogue.spec import CatalogueSpec
 from agrl.data.files import read_examples, write_examples
-from agrl.driver.prompts import PromptEncoder
-from agrl.driver.sft import supervised
-from agrl.driver.tiny_model import tiny_model
+from agrl.driver.experiments.sft import supervised
+from agrl.driver.experiments.tiny_model import tiny_model
+from agrl.driver.services.prompt_encoder import PromptEncoder
 from agrl.relevance.records import Example
 from agrl.report.terminal import close_terminal, open_terminal
 from benchmarks.shapes import SHAPES

@@ -57,7 +57,7 @@ def _count(text: str) -> int:
 
 def run(args: argparse.Namespace) -> int:
     """Compare and print; the exit code says only that it worked, not who is better."""
-    from agrl.driver.comparison import compare_judges, is_file_of_predictions
+    from agrl.driver.evaluation.compare_models import compare_judges, is_file_of_predictions
     from agrl.report.terminal import open_terminal, place_for_logs
 
     files_alone = is_file_of_predictions(args.a) and is_file_of_predictions(args.b)

@@ -32,7 +32,7 @@ def register(subparsers: argparse._SubParsersAction) -> None:
 
 
 def run(args: argparse.Namespace) -> int:
-    from agrl.driver.demo import demo
+    from agrl.driver.experiments.demo import demo
     from agrl.report.summary import summary_table
     from agrl.report.terminal import console
 

@@ -28,7 +28,7 @@ def register(subparsers: argparse._SubParsersAction) -> None:
 
 def run(args: argparse.Namespace) -> int:
     from agrl.config.compose import load_config, resumed_config
-    from agrl.driver.dpo import train_preferences
+    from agrl.driver.experiments.dpo import train_preferences
     from agrl.report.summary import summary_table
     from agrl.report.terminal import terminal_before_log
 

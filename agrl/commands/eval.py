@@ -38,7 +38,7 @@ def register(subparsers: argparse._SubParsersAction) -> None:
 
 
 def run(args: argparse.Namespace) -> int:
-    from agrl.driver.evaluation import evaluate_model, is_run
+    from agrl.driver.evaluation.evaluate_model import evaluate_model, is_run
     from agrl.report.terminal import open_terminal, place_for_logs
 
     own = [args.model] if is_run(args.model) else []  # a model that is no run is only read

@@ -42,7 +42,7 @@ def register(subparsers: argparse._SubParsersAction) -> None:
 
 
 def run(args: argparse.Namespace) -> int:
-    from agrl.driver.tiny_model import tiny_model
+    from agrl.driver.experiments.tiny_model import tiny_model
     from agrl.models.build import TinyShape
     from agrl.report.terminal import open_terminal
 

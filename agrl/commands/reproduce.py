@@ -54,8 +54,8 @@ def register(subparsers: argparse._SubParsersAction) -> None:
 
 
 def run(args: argparse.Namespace) -> int:
-    from agrl.driver.grid import METHODS, Grid
-    from agrl.driver.reproduce import reproduce
+    from agrl.driver.experiments.grid import METHODS, Grid
+    from agrl.driver.experiments.reproduce import reproduce
     from agrl.report.grid_page import write_results
     from agrl.report.grid_sheets import grid_table
     from agrl.report.progress import phase

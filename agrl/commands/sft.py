@@ -28,7 +28,7 @@ def register(subparsers: argparse._SubParsersAction) -> None:
 
 def run(args: argparse.Namespace) -> int:
     from agrl.config.compose import load_config, resumed_config
-    from agrl.driver.sft import supervised
+    from agrl.driver.experiments.sft import supervised
     from agrl.report.terminal import terminal_before_log
 
     config = resumed_config(args.resume, args.overrides) if args.resume else load_config(args.overrides)

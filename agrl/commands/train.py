@@ -34,7 +34,7 @@ def register(subparsers: argparse._SubParsersAction) -> None:
 
 def run(args: argparse.Namespace) -> int:
     from agrl.config.compose import load_config, resumed_config
-    from agrl.driver.loop import train
+    from agrl.driver.training import train
     from agrl.report.summary import summary_table
     from agrl.report.terminal import terminal_before_log
 

@@ -10,7 +10,7 @@ from __future__ import annotations
 from actors.inline_service import InlinePending
 from actors.service import Pending
 from actors.threads import InThread
-from agrl.driver.services import Services
+from agrl.driver.services.services import Services
 from agrl.driver.step import RolloutBatch, StepResult, generate_batch, train_batch
 
 

@@ -8,16 +8,15 @@ import numpy as np
 
 from actors.service import Pending
 from agrl.algorithms.schedule import learning_rate
+from agrl.clock import Clock
 from agrl.config.schema import Config, KLIn
-from agrl.driver.batch import group_relative, train_sequence, train_sequences
-from agrl.driver.clock import Clock
-from agrl.driver.draw import draw
-from agrl.driver.guide import guide
-from agrl.driver.learner_weights import broadcast_weights
-from agrl.driver.plan import most_prompts
-from agrl.driver.rollout import collect, generate
-from agrl.driver.services import Services
-from agrl.driver.step_metrics import rollout_metrics
+from agrl.driver.generation.draw import draw, most_prompts
+from agrl.driver.generation.guide import guide
+from agrl.driver.generation.rollout import collect, generate
+from agrl.driver.generation.rollout_metrics import rollout_metrics
+from agrl.driver.generation.sequences import group_relative, train_sequence, train_sequences
+from agrl.driver.services.learner_weights import broadcast_weights
+from agrl.driver.services.services import Services
 from agrl.errors import RewardError, WeightSyncError
 from agrl.relevance.records import ScoredGroup
 from replay.decisions import Decision

@@ -26,7 +26,7 @@ from actors.runtime import Runtime
 from agrl.algorithms.batch import TrainSequence
 from agrl.config.compose import load_config
 from agrl.config.schema import Config
-from agrl.driver.learners import LearnerGroup
+from agrl.driver.services.learners import LearnerGroup
 from agrl.models.build import make_tiny_model
 from benchmarks.shapes import SHAPES
 from learner.throughput import peak_operations

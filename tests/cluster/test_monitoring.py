@@ -11,7 +11,7 @@ import pytest
 import yaml
 
 from actors.ray_metrics import family
-from agrl.driver.run_folder import RunFolder
+from agrl.driver.folder.run_folder import RunFolder
 from agrl.relevance.metrics import shares
 from agrl.report.recorder import read_jsonl
 from tests.cluster.hosts import PROJECT

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from agrl.driver.run_folder import RunFolder
+from agrl.driver.folder.run_folder import RunFolder
 from agrl.report.recorder import read_jsonl
 from tests.cluster.conftest import SEVERAL
 from tests.cluster.hosts import HostError

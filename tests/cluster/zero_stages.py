@@ -12,9 +12,9 @@ import numpy as np
 
 from agrl.algorithms.batch import TrainSequence
 from agrl.config.compose import load_config
-from agrl.driver import learners
-from agrl.driver.learners import LearnerGroup
-from agrl.driver.runtime import start_runtime
+from agrl.driver.services import learners
+from agrl.driver.services.learners import LearnerGroup
+from agrl.driver.services.runtime import start_runtime
 from learner.rank import LearnerRank
 
 STAGES = (0, 1, 2, 3)

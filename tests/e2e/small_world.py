@@ -11,7 +11,7 @@ from agrl.config.compose import load_config
 from agrl.config.schema import Config
 from agrl.data.catalogue.build import make_catalogue
 from agrl.data.catalogue.spec import CatalogueSpec
-from agrl.driver.tiny_model import tiny_model
+from agrl.driver.experiments.tiny_model import tiny_model
 from agrl.models.build import TinyShape, train_tokenizer
 
 

@@ -18,9 +18,9 @@ from actors.runtime import Runtime
 from agrl.algorithms.batch import TrainSequence
 from agrl.config.compose import load_config
 from agrl.config.schema import Packing
-from agrl.driver import learners
-from agrl.driver.learner_weights import LearnerWeights
-from agrl.driver.learners import LearnerGroup
+from agrl.driver.services import learners
+from agrl.driver.services.learner_weights import LearnerWeights
+from agrl.driver.services.learners import LearnerGroup
 from agrl.errors import DivergenceError, LearnerError, WeightSyncError
 from agrl.models import logprobs
 from agrl.models.build import TinyShape, load_model, make_tiny_model

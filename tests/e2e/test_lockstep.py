@@ -8,7 +8,7 @@ import pytest
 
 from actors.rollout_pool import RolloutPool
 from agrl.config.compose import resumed_config
-from agrl.driver.loop import train
+from agrl.driver.training import train
 from agrl.errors import ConfigError
 from agrl.report.recorder import read_jsonl
 from tests.e2e.small_world import config, make_world, silent

@@ -9,12 +9,12 @@ import pytest
 from agrl.config.compose import resumed_config
 from agrl.data.pool import open_pool
 from agrl.driver import step as step_module
-from agrl.driver.learner_weights import broadcast_weights
-from agrl.driver.loop import train
-from agrl.driver.run_folder import RunFolder
-from agrl.driver.services import start_services
-from agrl.driver.sft import supervised
+from agrl.driver.experiments.sft import supervised
+from agrl.driver.folder.run_folder import RunFolder
+from agrl.driver.services.learner_weights import broadcast_weights
+from agrl.driver.services.services import start_services
 from agrl.driver.step import training_step
+from agrl.driver.training import train
 from agrl.errors import LearnerError, WeightSyncError
 from agrl.models.build import load_model
 from tests.e2e.small_world import config, make_world, silent
@@ -153,8 +153,8 @@ def test_an_actor_that_only_claims_the_new_version_is_caught_and_named(tmp_path)
 
 def _learn_something(services) -> dict[str, float]:
     """Sample as a step does and learn from made-up advantages, without a broadcast."""
-    from agrl.driver.batch import train_sequences
-    from agrl.driver.rollout import roll_out
+    from agrl.driver.generation.rollout import roll_out
+    from agrl.driver.generation.sequences import train_sequences
 
     examples = services.replay.call("sample", 4, 0).result()
     groups = roll_out(services, [(example, 0) for example in examples], 4, services.learner.version, 1.0)

@@ -4,9 +4,9 @@ import json
 
 import pytest
 
-from agrl.driver import reproduce as module
-from agrl.driver.grid import Grid
-from agrl.driver.reproduce import reproduce
+from agrl.driver.experiments import reproduce as module
+from agrl.driver.experiments.grid import Grid
+from agrl.driver.experiments.reproduce import reproduce
 from agrl.errors import ConfigError, DivergenceError
 from agrl.models.build import load_model
 from agrl.report.grid_page import write_results

@@ -14,9 +14,9 @@ from actors.rollout_pool import RolloutPool
 from actors.runtime import Runtime
 from agrl.algorithms.batch import TrainSequence
 from agrl.config.compose import load_config
-from agrl.driver import learners
-from agrl.driver.learner_weights import broadcast_weights
-from agrl.driver.learners import LearnerGroup
+from agrl.driver.services import learners
+from agrl.driver.services.learner_weights import broadcast_weights
+from agrl.driver.services.learners import LearnerGroup
 from agrl.models.build import TinyShape, make_tiny_model
 from learner.outgoing import Outgoing
 from learner.rank import LearnerRank

@@ -7,8 +7,8 @@ import pytest
 from agrl.config import document
 from agrl.config.compose import load_config, resumed_config, to_yaml
 from agrl.config.schema import LearnerConfig
-from agrl.driver.learners import loss_settings
-from agrl.driver.plan import check_pool, most_prompts
+from agrl.driver.run.description import check_pool, most_prompts
+from agrl.driver.services.learners import loss_settings
 from agrl.errors import ConfigError
 from agrl.marked import read_part
 from agrl.relevance.records import Order, RewardMode

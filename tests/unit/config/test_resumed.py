@@ -6,7 +6,7 @@ import pytest
 
 from agrl.config.compose import load_config, resumed_config, to_yaml
 from agrl.config.keys import choices, groups
-from agrl.driver.evaluation import evaluation_config
+from agrl.driver.evaluation.evaluate_model import evaluation_config
 from agrl.errors import ConfigError
 
 STARTED = [

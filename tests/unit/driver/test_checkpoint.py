@@ -7,9 +7,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from agrl.config.schema import LearnerConfig, SftConfig, TrainerConfig
-from agrl.driver.checkpoint import Length, is_due, to_resume
-from agrl.driver.run_folder import RunFolder
-from agrl.driver.sft import shuffled_batches
+from agrl.driver.experiments.sft import shuffled_batches
+from agrl.driver.folder.run_folder import RunFolder
+from agrl.driver.run.checkpoint import Length, is_due, to_resume
 from agrl.errors import ConfigError
 from agrl.report.terminal import error_console
 

@@ -8,15 +8,15 @@ import sys
 import pytest
 
 from agrl.config.compose import load_config
-from agrl.driver.claim import claimed, overlap
-from agrl.driver.lock import locked
-from agrl.driver.run_folder import RunFolder
+from agrl.driver.folder.claim import claimed, overlap
+from agrl.driver.folder.lock import locked
+from agrl.driver.folder.run_folder import RunFolder
 from agrl.errors import ConfigError, DiskError, LearnerError
 from agrl.relevance.rulebook import load_rulebook
 
 HOLD = """
 import sys, pathlib
-from agrl.driver.lock import locked
+from agrl.driver.folder.lock import locked
 with locked(pathlib.Path(sys.argv[1])):
     print("in", flush=True)
     input()

@@ -2,9 +2,9 @@
 
 import pytest
 
-from agrl.driver import demo as module
-from agrl.driver.demo import demo
-from agrl.driver.run_folder import RunFolder
+from agrl.driver.experiments import demo as module
+from agrl.driver.experiments.demo import demo
+from agrl.driver.folder.run_folder import RunFolder
 from agrl.errors import ConfigError
 
 

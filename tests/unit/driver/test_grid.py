@@ -6,10 +6,10 @@ from pathlib import Path
 import pytest
 
 from agrl.config.compose import load_config
-from agrl.driver import reproduce
-from agrl.driver.demo import _configs
-from agrl.driver.grid import METHODS, Cell, Grid, Kind
-from agrl.driver.reproduce import prepare_data
+from agrl.driver.experiments import reproduce
+from agrl.driver.experiments.demo import _configs
+from agrl.driver.experiments.grid import METHODS, Cell, Grid, Kind
+from agrl.driver.experiments.reproduce import prepare_data
 from agrl.errors import ConfigError
 from agrl.report.plain import PlainConsole
 

@@ -7,7 +7,7 @@ import pytest
 
 from actors.generation import Generation, Sampled
 from agrl.config.compose import load_config
-from agrl.driver.guide import guide
+from agrl.driver.generation.guide import guide
 from agrl.relevance.hints import reference_judgement
 from agrl.relevance.records import Example, Order, Product, Provenance, Rollout, ScoredGroup
 from agrl.relevance.response import render_response

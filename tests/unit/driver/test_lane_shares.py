@@ -3,7 +3,7 @@
 import pytest
 
 from agrl.config.compose import load_config
-from agrl.driver.reproduce import share_of_cpus, usual_lanes
+from agrl.driver.experiments.reproduce import share_of_cpus, usual_lanes
 from agrl.machine import memory_bytes, usable_cpus
 
 
@@ -12,7 +12,7 @@ def config(*words):
 
 
 def offer(monkeypatch, cpus):
-    for user in ("agrl.driver.reproduce", "agrl.config.settle"):
+    for user in ("agrl.driver.experiments.reproduce", "agrl.config.settle"):
         monkeypatch.setattr(f"{user}.usable_cpus", lambda: cpus)
     monkeypatch.setattr("agrl.config.settle.memory_bytes", lambda: 64 * 2**30)
 

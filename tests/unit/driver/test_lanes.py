@@ -4,8 +4,8 @@ import threading
 
 import pytest
 
-from agrl.driver.grid import Cell, Grid
-from agrl.driver.lanes import Schedule, run_side_by_side
+from agrl.driver.experiments.grid import Cell, Grid
+from agrl.driver.experiments.lanes import Schedule, run_side_by_side
 
 CELLS = list(Grid(starts=2, seeds=2).cells())
 

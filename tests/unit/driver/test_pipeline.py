@@ -5,8 +5,8 @@ from types import SimpleNamespace
 
 import pytest
 
+from agrl.clock import Clock
 from agrl.driver import pipeline as module
-from agrl.driver.clock import Clock
 from agrl.driver.pipeline import Pipeline
 from agrl.driver.step import RolloutBatch, staleness
 from agrl.errors import ActorError, WeightSyncError

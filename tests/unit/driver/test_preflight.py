@@ -4,7 +4,7 @@ import pytest
 
 from actors.host_probe import look
 from agrl.config.compose import load_config
-from agrl.driver.preflight import check_hosts
+from agrl.driver.services.preflight import check_hosts
 from agrl.errors import ClusterError
 from agrl.network import Host
 

@@ -7,8 +7,8 @@ import pytest
 
 from actors.inline_service import InlinePending
 from actors.service import Pending
-from agrl.driver.learner_weights import LearnerWeights
-from agrl.driver.learners import LearnerGroup
+from agrl.driver.services.learner_weights import LearnerWeights
+from agrl.driver.services.learners import LearnerGroup
 from agrl.transport.parcel import TransferFailed
 
 RANKS = 5

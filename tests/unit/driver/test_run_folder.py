@@ -5,8 +5,8 @@ import json
 import pytest
 
 from agrl.config.compose import load_config, resumed_config
-from agrl.driver.plan import describe
-from agrl.driver.run_folder import RunFolder
+from agrl.driver.folder.run_folder import RunFolder
+from agrl.driver.run.description import describe
 from agrl.errors import ConfigError
 from agrl.relevance.rulebook import load_rulebook
 

@@ -8,8 +8,8 @@ import pytest
 from agrl.config.compose import load_config
 from agrl.config.schema import Placement
 from agrl.data.pool import Pool
-from agrl.driver import services as module
-from agrl.driver.services import Services
+from agrl.driver.services import services as module
+from agrl.driver.services.services import Services
 from agrl.relevance.records import Example, Product
 
 

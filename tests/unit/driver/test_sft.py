@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from agrl.algorithms.batch import TrainSequence
-from agrl.driver.sft import digest, references, shuffled_batches
+from agrl.driver.experiments.sft import digest, references, shuffled_batches
 from agrl.errors import DataError
 from agrl.relevance.records import Example, Judgement, Product
 from agrl.relevance.rulebook import load_rulebook

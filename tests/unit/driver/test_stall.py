@@ -3,7 +3,7 @@
 import pytest
 
 from agrl.config.compose import load_config
-from agrl.driver.stall import StallWatch, explain, needs_answers, refuse_unparsed
+from agrl.driver.run.stall import StallWatch, explain, needs_answers, refuse_unparsed
 from agrl.errors import NothingLearnedError
 
 IDLE, BUSY = {"train/parse_rate": 0.0}, {"tokens/trained": 7, "train/parse_rate": 0.0}

@@ -11,7 +11,7 @@ import pytest
 from agrl.config.compose import load_config
 from agrl.config.saved import flat
 from agrl.config.schema import TrackerName
-from agrl.driver.claim import claimed
+from agrl.driver.folder.claim import claimed
 from agrl.errors import ConfigError
 from agrl.report.recorder import Recorder
 from agrl.report.trackers import TrackedRun, open_trackers

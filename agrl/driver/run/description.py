@@ -1,0 +1,49 @@
+"""What a run is about to do, in a few lines: the batch arithmetic, the method, where things run."""
+
+from __future__ import annotations
+
+from agrl.config.schema import Config, RayMode
+from agrl.driver.generation.draw import most_prompts
+from agrl.errors import ConfigError
+
+
+def check_pool(config: Config, pool_size: int) -> None:
+    """Raise ConfigError when a step may need more different prompts than there are."""
+    if pool_size < most_prompts(config):
+        raise ConfigError(
+            f"data.train has {pool_size} prompts, fewer than the {most_prompts(config)} that a step may try",
+            hint="lower trainer.prompts_per_step or trainer.generation_budget, or give a larger pool",
+        )
+
+
+def describe(config: Config, pool_size: int) -> list[str]:
+    """Lines for the person who starts a run."""
+    t, learner, g = config.trainer, config.learner, config.guidance
+    rollouts = t.prompts_per_step * t.rollouts_per_prompt
+    seen = t.steps * t.prompts_per_step
+    most = most_prompts(config)
+    lines = [
+        f"Run     {config.run}: {t.steps} steps, {config.reward.mode.value} reward, rule book {config.task.rulebook}, "
+        f"{config.task.order.value.replace('_', ' ')}",
+        f"Batch   {t.prompts_per_step} prompts x {t.rollouts_per_prompt} rollouts = {rollouts} rollouts a step, "
+        f"{learner.optimizer_steps_per_batch} optimizer step{'s' * (learner.optimizer_steps_per_batch > 1)} of "
+        f"{rollouts // learner.optimizer_steps_per_batch}, micro-batches up to {learner.micro_batch_tokens:,} tokens"
+        + (f"; up to {most} prompts tried while groups are dropped" if most > t.prompts_per_step else ""),
+        f"Loss    {learner.advantage.value} advantages, {learner.ratio.value} ratios within "
+        f"[1 - {learner.clip_low:g}, 1 + {learner.clip_high:g}], {learner.aggregation.value} aggregation"
+        + (f", {learner.kl_coef:g} KL in the {learner.kl_in.value}" if learner.kl_coef else ""),
+        f"Pool    {pool_size:,} prompts, {config.replay.sampling.value} sampling; {seen:,} draws in all",
+    ]
+    if t.max_staleness:
+        lines.append("Overlap each batch is generated beside the step before, from weights one version older")
+    if g.enabled:
+        lines.append(
+            f"Guide   {g.source.value} answers trained as {g.semantics.value}, for groups with at most {g.tau:.1%} "
+            f"right, from step {g.warmup_steps}, up to {g.replace} a group and {g.max_share:.0%} of a step"
+        )
+    where = "in this process (no Ray)" if config.ray.mode == RayMode.inline else f"on Ray ({config.ray.mode.value})"
+    lines.append(
+        f"Actors  {config.rollout.actors} rollout, {config.reward.actors} reward, 1 replay, {learner.ranks} learner "
+        f"(ZeRO {learner.zero_stage}), {where}"
+    )
+    return lines
