@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import gc
 import os
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 # Of a container, by version 2 and version 1 of Linux's control groups. CPU: microseconds of it a period; "max": all.
@@ -36,6 +38,17 @@ def memory_bytes() -> int:
     return found
 
 
-def rare_collections() -> None:
-    """Make Python look for cycles of garbage less often: where a million records are alive, each look takes long."""
+@contextmanager
+def rare_collections() -> Iterator[None]:
+    """Have Python look for cycles of garbage less often: where a million records are alive, each look takes long.
+
+    At the end it looks once and goes on as before. What must go before something else ends, as references to Ray's
+    objects before Ray, is gone then.
+    """
+    before = gc.get_threshold()
     gc.set_threshold(100_000, 50, 50)
+    try:
+        yield
+    finally:
+        gc.set_threshold(*before)
+        gc.collect()

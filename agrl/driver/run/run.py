@@ -140,17 +140,17 @@ def load_data(config: Config, hinted: bool, console=None) -> TaskData:
 def running_services(config: Config, folder: RunFolder, data: TaskData, console) -> Iterator[Services]:
     """Start the services, and close them at the end."""
     services = None
-    rare_collections()
     try:
-        with phase(console, "Starting rollout, reward, replay and learner actors"):
-            services = start_services(config, folder, data.pool, data.hinted)
-            notice = services.ready()
-        if notice:
-            console.print(notice)
-        if config.ray.mode == RayMode.cluster:
-            for line in host_lines(services.runtime.hosts()):
-                console.print(line, soft_wrap=True)
-        yield services
+        with rare_collections():
+            with phase(console, "Starting rollout, reward, replay and learner actors"):
+                services = start_services(config, folder, data.pool, data.hinted)
+                notice = services.ready()
+            if notice:
+                console.print(notice)
+            if config.ray.mode == RayMode.cluster:
+                for line in host_lines(services.runtime.hosts()):
+                    console.print(line, soft_wrap=True)
+            yield services
     finally:
         if services is not None:
             services.close()
