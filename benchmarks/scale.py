@@ -1,13 +1,15 @@
 """The controller at scale: what the driver and the replay actor cost a step beside 8, 64 and 512 engines.
 
     python benchmarks/scale.py [--engines 8,64,512] [--groups 64,512,4096] [--steps 4] [--json FILE]
+    python benchmarks/scale.py --engines 512 --groups 512 --max-staleness 1 [--json FILE]
     python benchmarks/scale.py --engines 512 --groups 64 --steps 200 --at-once --memory [--json FILE]
 
 Real: the training loop and step, dealing, the weight broadcast's calls, Ray, the replay actor, the reward actors, the
 recorder. Simulated: engines and learner ranks (`simulated.py`), which answer when a model of 8 billion weights would
 on an H100 each. Two shares of a step are told:
 
-- exposed: what it lasts beyond the slowest engine of each batch, the learner and the broadcast (``simulated_s``);
+- exposed: what it lasts beyond the slowest engine of each batch, the learner and the broadcast (``simulated_s``); with
+  ``--max-staleness 1``, where generation is beside the learner, beyond the longer of the two and the broadcast;
 - processor: the driver's processor time (all its threads) and the replay actor's, as a part of it and ``simulated_s``,
   as if nothing were hidden behind generation.
 """
@@ -55,18 +57,19 @@ def world(folder: Path, groups: int) -> None:
     tiny_model(folder / "model", folder / "data" / "seed.parquet", "relevance", "full")
 
 
-def configure(folder: Path, engines: int, groups: int, steps: int, rewards: int) -> Config:
+def configure(folder: Path, engines: int, groups: int, steps: int, args: argparse.Namespace) -> Config:
     settings = [
         f"run={folder}/run-{engines}-{groups}",
         f"model.path={folder}/model",
         f"data.train={folder}/data/train.parquet",
         f"data.evaluation={{wild: {folder}/data/wild.parquet}}",
         f"trainer.steps={steps}",
+        f"trainer.max_staleness={args.max_staleness}",
         f"trainer.prompts_per_step={groups}",
         f"trainer.rollouts_per_prompt={ROLLOUTS}",
         f"rollout.actors={engines}",
         f"learner.ranks={engines}",
-        f"reward.actors={rewards}",
+        f"reward.actors={args.rewards}",
         "task.max_prompt_tokens=1024",
         "task.max_response_tokens=1024",
         "sync.transport=collective",  # as between the hosts of a cluster
@@ -125,9 +128,11 @@ class SlowestOf(Traffic):
         return super().metrics(actors) | {"slowest_s": self.slowest_s}
 
 
-def simulated_seconds(metrics: dict[str, float], model: Model) -> float:
-    """What the engines and the learner took for a step."""
-    return metrics["slowest_s"] + metrics.get("learner/seconds", 0.0) + model.broadcast_s
+def simulated_seconds(step: dict[str, float], beside: dict[str, float] | None, model: Model) -> float:
+    """What the engines and the learner took for a step. ``beside``: of the step whose batch was generated meanwhile."""
+    learner = step.get("learner/seconds", 0.0)
+    working = max(beside["slowest_s"], learner) if beside else step["slowest_s"] + learner
+    return working + model.broadcast_s
 
 
 def train(config: Config, model: Model, console: Any, profile: cProfile.Profile | None, memory: bool) -> Watch:
@@ -174,7 +179,8 @@ def one(folder: Path, engines: int, groups: int, args: argparse.Namespace) -> di
 
     model = Model(waits=not args.at_once)
     profile = cProfile.Profile(time.thread_time) if args.profile else None
-    config = configure(folder, engines, groups, args.steps + WARM, args.rewards)
+    ahead = args.max_staleness  # beside the last step nothing is generated: it does not count
+    config = configure(folder, engines, groups, WARM + args.steps + ahead, args)
     watch = train(config, model, Console(file=io.StringIO(), width=120), profile, args.memory)
     if profile:
         profile.disable()
@@ -182,18 +188,22 @@ def one(folder: Path, engines: int, groups: int, args: argparse.Namespace) -> di
         stats.sort_stats("tottime").print_stats(45).sort_stats("cumtime").print_stats(
             str(Path(__file__).parents[1]), 70
         )
-    between = list(zip(watch.rows[WARM:], watch.rows[WARM + 1 :], strict=False))
+    counted = slice(WARM, WARM + args.steps)
+    between = list(zip(watch.rows[counted], watch.rows[WARM + 1 :], strict=False))
 
     def spent(name: str) -> float:
         return statistics.median(after[name] - before[name] for before, after in between)
 
-    seconds = statistics.median(simulated_seconds(m, model) for m in watch.metrics[WARM:])
-    controller, wall, counted = spent("driver") + spent("replay"), spent("wall"), watch.metrics[WARM:]
-    phases = [name for name in counted[-1] if name.startswith("time/")]
+    metrics = watch.metrics[counted]
+    later = watch.metrics[WARM + 1 :] if ahead else [None] * args.steps
+    seconds = statistics.median(simulated_seconds(m, b, model) for m, b in zip(metrics, later, strict=True))
+    controller, wall = spent("driver") + spent("replay"), spent("wall")
+    phases = [name for name in metrics[-1] if name.startswith(("time/", "ahead/"))]
     found = {
         "engines": engines,
         "groups": groups,
         "steps": args.steps,
+        "max_staleness": args.max_staleness,
         "simulated_s": round(seconds, 3),
         "driver_cpu_s": round(spent("driver"), 3),
         "driver_main_thread_s": round(spent("main"), 3),
@@ -201,8 +211,8 @@ def one(folder: Path, engines: int, groups: int, args: argparse.Namespace) -> di
         "processor_share": round(controller / (seconds + controller), 4),
         "wall_s": round(wall, 3),
         "exposed_share": round(1 - seconds / wall, 4) if model.waits else None,
-        "phases": {name: round(statistics.median(m.get(name, 0.0) for m in counted), 3) for name in phases},
-        "guided_share": round(counted[-1].get("guide/share", 0.0), 4),
+        "phases": {name: round(statistics.median(m.get(name, 0.0) for m in metrics), 3) for name in phases},
+        "guided_share": round(metrics[-1].get("guide/share", 0.0), 4),
         "driver_mib": round(watch.rows[-1]["driver_mib"], 1),
         "replay_mib": round(watch.rows[-1]["replay_mib"], 1),
     }
@@ -218,6 +228,7 @@ def main() -> None:
     parser.add_argument("--groups", default="64,512,4096", help=f"of {ROLLOUTS} rollouts, a step (%(default)s)")
     parser.add_argument("--steps", type=int, default=4, help="that count, after one that does not (%(default)s)")
     parser.add_argument("--rewards", type=int, default=1, help="reward actors (%(default)s)")
+    parser.add_argument("--max-staleness", type=int, default=0, help="1: generation beside training (%(default)s)")
     parser.add_argument("--at-once", action="store_true", help="engines and learner do not wait as long as they say")
     parser.add_argument("--memory", action="store_true", help="also the memory at every step")
     parser.add_argument(
@@ -246,8 +257,9 @@ def main() -> None:
 def apart(folder: Path, engines: int, groups: int, args: argparse.Namespace) -> dict[str, Any]:
     """One size in a process of its own: what the last one left behind is no part of it."""
     words = ["--world", folder, "--engines", engines, "--groups", groups, "--steps", args.steps]
+    words += ["--rewards", args.rewards, "--max-staleness", args.max_staleness]
     flags = [f"--{name.replace('_', '-')}" for name in ("at_once", "memory", "profile") if getattr(args, name)]
-    command = [sys.executable, __file__, *map(str, [*words, "--rewards", args.rewards]), *flags]
+    command = [sys.executable, __file__, *map(str, words), *flags]
     done = subprocess.run(command, stdout=subprocess.PIPE, text=True, check=True)
     return json.loads(done.stdout.splitlines()[-1])
 

@@ -1,4 +1,5 @@
-"""A run over two hosts as Prometheus sees it: every query of the dashboard and of the alerts has something to show."""
+"""A run over two hosts, generation beside training, as Prometheus sees it: every query of the dashboard and of the
+alerts has something to show."""
 
 import json
 import math
@@ -25,7 +26,12 @@ from rows import ROWS
 SEVERAL = ("ray=cluster", "learner.ranks=2", "rollout.actors=2", "reward.actors=2", "data.max_evaluation=4")
 GUIDED = ("guidance.source=reference", "guidance.semantics=expert", "guidance.tau=0.25", "learner.lr=1e-3")
 STEPS = 16
-LOAD = (f"trainer.steps={STEPS}", "trainer.prompts_per_step=16", "trainer.rollouts_per_prompt=8")
+LOAD = (
+    f"trainer.steps={STEPS}",
+    "trainer.max_staleness=1",
+    "trainer.prompts_per_step=16",
+    "trainer.rollouts_per_prompt=8",
+)
 ACTORS = {"rollout": 2, "reward": 2, "learner": 2, "replay": 1}
 
 # What is plausible for a tiny model: from, to. By unit, and by panel where the unit says too little.
@@ -47,6 +53,9 @@ BY_PANEL = {
     "Version": (0, STEPS),
     "Effective sample size": (0.9, 1 + 1e-6),
     "Actors of the run": (1, 7),
+    "Age of a batch": (0, 1),
+    "How far the policy has moved meanwhile": (0, 1),
+    "Effective sample size of older batches": (0.2, 1 + 1e-6),
 }
 # What may be 0 all along: on hosts that live, with reference answers for guidance, and engines that hold all samples.
 NOTHING = {

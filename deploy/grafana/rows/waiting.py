@@ -10,7 +10,8 @@ ROW = Row(
             SHARE,
             [Curve(f"avg by (service) (ray_agrl_actor_busy_share{RUN})", "{{service}}")],
             "Share of the time in which an actor of the service was in a call. In a synchronous step engines and "
-            "learner take turns: together near 1. Both low: the driver or the network holds them up.",
+            "learner take turns: together near 1; beside each other (`trainer.max_staleness=1`) up to 2. Both low: the "
+            "driver or the network holds them up.",
         ),
         Panel(
             "Engines at work",

@@ -29,13 +29,14 @@ def test_the_dashboard_is_the_one_that_its_script_makes():
     assert (GRAFANA / "agrl.json").read_text() == build(), "run python deploy/grafana/dashboard.py"
 
 
-def test_the_dashboard_answers_the_seven_questions_and_every_panel_says_what_it_tells():
+def test_the_dashboard_answers_the_eight_questions_and_every_panel_says_what_it_tells():
     assert [row.title for row in ROWS] == [
         "Is it learning?",
         "Is it healthy?",
         "Where does the time go?",
         "Guidance and replay",
         "Who waits for whom?",
+        "Generation beside training",
         "Weights",
         "Hosts",
     ]
