@@ -6,6 +6,7 @@ buckets go along it in one call to each.
 
 from __future__ import annotations
 
+import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import suppress
@@ -64,6 +65,7 @@ class WeightSync:
         self._group: list[Service] = []  # the engines that have met the learner
         self._source: WeightSource | None = None  # of the last broadcast
         self._adapters: bool | None = None  # whether low-rank updates travel alone; None: not yet decided
+        self._turn = threading.RLock()  # a broadcast and the healing of an engine, which gets weights too
         self.version = 0
 
     def broadcast(self, version: int, source: WeightSource) -> None:
@@ -71,6 +73,10 @@ class WeightSync:
 
         Raises WeightSyncError when one does not take them within the time limit, or has other weights in the end.
         """
+        with self._turn:
+            self._broadcast(version, source)
+
+    def _broadcast(self, version: int, source: WeightSource) -> None:
         self.version = version
         self._source = source = StoredWeights(source) if source.trains_meanwhile else source
         self._adapters = self._adapters is not False and self._served_beside(source)
@@ -95,6 +101,14 @@ class WeightSync:
     def repeat(self) -> None:
         """The last broadcast once more, to engines that did not keep what it brought."""
         self.broadcast(self.version, self._source)
+
+    def heal(self, index: int, lost: Service, cause: Exception) -> None:
+        """A new engine in place of ``lost``, if no broadcast has put one there already. Raises NoPlace."""
+        with self._turn:
+            if index in self._pool.absent:
+                raise NoPlace(f"{self._pool.name(index)} found no place") from cause
+            if self._pool.services[index] is lost:
+                self.replace(index, cause)
 
     def replace(self, index: int, cause: Exception) -> None:
         """A new engine in place of a lost one, with the present weights before it serves. Raises NoPlace."""

@@ -13,7 +13,7 @@ from actors.reward_pool import RewardPool
 from actors.rollout_pool import RolloutPool
 from actors.runtime import Runtime
 from actors.service import Service
-from agrl.config.schema import Config, Placement
+from agrl.config.schema import Config, Overlap, Placement
 from agrl.data.pool import Pool
 from agrl.driver.folder.run_folder import RunFolder
 from agrl.driver.services.first_broadcast import try_broadcast
@@ -109,8 +109,11 @@ class Services:
         self.runtime.shutdown()
 
 
-def start_rollouts(config: Config, runtime: Runtime, run: RunFolder, lora_rank: int = 0) -> RolloutPool:
-    """The rollout actors, loading their engines in the background. ``lora_rank``: of the updates they are to serve."""
+def start_rollouts(
+    config: Config, runtime: Runtime, run: RunFolder, lora_rank: int = 0, streams: bool = False
+) -> RolloutPool:
+    """The rollout actors, loading their engines in the background. ``lora_rank``: of the updates they are to serve;
+    ``streams``: see ``RolloutPool``."""
     c = config.rollout
     settings = EngineSettings(
         dtype=config.model.dtype,
@@ -123,6 +126,7 @@ def start_rollouts(config: Config, runtime: Runtime, run: RunFolder, lora_rank: 
         threads=c.threads,
         lora_rank=lora_rank,
         sleeps=config.ray.placement == Placement.colocated,
+        unfinished=c.unfinished.value if streams else "",
     )
     return RolloutPool(
         runtime,
@@ -134,6 +138,7 @@ def start_rollouts(config: Config, runtime: Runtime, run: RunFolder, lora_rank: 
         log_dir=run.logs,
         transport=config.sync.transport.value,
         dealing=config.rollout.dealing.value,
+        streams=streams,
     )
 
 
@@ -146,7 +151,8 @@ def start_services(config: Config, run: RunFolder, pool: Pool, hinted: bool) -> 
     book = encoder.book
     runtime = start_runtime(config, run.path)
     learner = LearnerGroup(runtime, config, run.logs)
-    rollouts = start_rollouts(config, runtime, run, config.model.lora_rank)
+    streams = config.trainer.overlap == Overlap.free
+    rollouts = start_rollouts(config, runtime, run, config.model.lora_rank, streams)
     rewards = start_rewards(config, runtime, run, book)
     replay = runtime.start(ReplayCore, "replay", pool, *replay_settings(config), log_file=run.logs / "replay.log")
     scorer = Scorer(book, config.task.order, config.reward.mode)
