@@ -7,7 +7,7 @@ from collections import deque
 from collections.abc import Sequence
 
 from actors.dispatch import LOOK_AHEAD, Dealing
-from actors.generation import Generation, GenerationRequest
+from actors.generation import Generation, GenerationRequest, Progress
 
 
 class OpenDealing(Dealing):
@@ -52,12 +52,13 @@ class OpenDealing(Dealing):
     def lose(self, index: int) -> None:
         self._queue.extendleft(reversed(self.hands.pop(index).held.values()))
 
-    def answer(self, index: int, progress) -> list[Generation]:
-        held = dict(self.hands[index].held)
-        first = [g for g in super().answer(index, progress) if g.request_id in held]  # others have been withdrawn
-        for generation in first:
-            self._samples -= held[generation.request_id].n
-        self._done.clear()  # nobody else has what one has finished
+    def answer(self, index: int, progress: Progress) -> list[Generation]:
+        held, first = self.hands[index].held, []
+        for generation in progress.generations:
+            request = held.pop(generation.request_id, None)
+            if request is not None:  # else it has been withdrawn
+                self._forget(request)
+                first.append(generation)
         return first
 
     def _forget(self, request: GenerationRequest) -> None:
