@@ -208,6 +208,7 @@ class LearnerConfig:
     importance: Importance = Importance.truncate  # of rollout-learner mismatch w: min(w, cap), mask outside, or none
     importance_cap: float = 2.0  # the cap; mask: w outside [1 / cap, cap] has no policy loss
     timeout_s: float = 1800.0  # seconds after which a learner call counts as hung
+    restarts: int = 3  # times that lost ranks are started anew, from the weights they had; 0: none, and no snapshots
 
 
 @dataclass

@@ -50,7 +50,7 @@ def test_a_learner_host_that_dies_is_named_and_other_hosts_go_on_to_the_same_wei
     """Killed after the first of three steps. A new job goes on, on the hosts that are left and with one engine instead
     of two, and ends bit for bit as the run that was left in peace."""
     peace, run = run[0], cluster.hosts.shared / "killed"
-    words = ("ray=cluster", *SEVERAL, "trainer.checkpoint_every=1")
+    words = ("ray=cluster", *SEVERAL, "trainer.checkpoint_every=1", "learner.restarts=0")
     job = cluster.submit("agrl", "train", *overrides(world, run, *words))
     wait_for_checkpoint(job, run)
     host = next(h for h in range(len(cluster.cpus)) if h != HEAD and cluster.has(h, "LearnerRank"))

@@ -14,7 +14,7 @@ from actors.rollout_pool import RolloutPool
 from actors.runtime import Runtime
 from agrl.algorithms.batch import TrainSequence
 from agrl.config.compose import load_config
-from agrl.driver.services import learners
+from agrl.driver.services import learner_ranks
 from agrl.driver.services.learner_weights import broadcast_weights
 from agrl.driver.services.learners import LearnerGroup
 from agrl.models.build import TinyShape, make_tiny_model
@@ -62,7 +62,7 @@ def model(tmp_path_factory):
 @pytest.fixture
 def start(runtime, model, tmp_path, monkeypatch):
     """Starts a learner and rollout actors by overrides; both end with the test."""
-    monkeypatch.setattr(learners, "LearnerRank", SmallBuckets)
+    monkeypatch.setattr(learner_ranks, "LearnerRank", SmallBuckets)
     started = []
 
     def begin(*overrides):
