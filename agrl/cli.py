@@ -22,7 +22,10 @@ from agrl.commands import is_override
 from agrl.errors import AgrlError
 from agrl.signals import SAID, received, stopping_signals
 
-COMMANDS = ("demo", "data", "model", "plan", "sft", "dpo", "train", "eval", "compare", "reproduce", "report", "doctor")
+COMMANDS = (
+    *("demo", "data", "model", "plan", "sft", "dpo", "train"),
+    *("eval", "compare", "reproduce", "report", "check", "doctor"),
+)
 
 DESCRIPTION = """\
 Train a language model to judge how relevant a product is to a shopper's query:
@@ -45,6 +48,7 @@ the same, step by step:
   agrl eval runs/agrl                            metrics on held-out sets, by segment
   agrl compare runs/sft runs/agrl                who is nearer to gold, example by example
   agrl report runs/agrl                          write runs/agrl/report.html again
+  agrl check runs/agrl                           was any prompt lost, or trained twice?
 
 `agrl COMMAND --help` explains a command.
 """

@@ -11,9 +11,11 @@ import numpy as np
 
 from agrl.config.schema import GuidanceConfig, ReplayConfig
 from agrl.data.pool import Pool, check_same
+from agrl.errors import DataError
 from agrl.relevance.records import Example, Rollout
 from replay.buffer import TrajectoryBuffer
 from replay.decisions import Decision, count_decisions, decide_batch
+from replay.ledger import DROPPED, GIVEN_BACK, TRAINED, Ledger
 from replay.outcomes import Outcome
 from replay.sampling import PromptSampler
 from replay.statistics import PromptTable
@@ -52,7 +54,7 @@ class ReplayCore:
     """A plain class: the same object serves behind a Ray actor, in the driver's process and in a test.
 
     A step is one or more rounds of ``sample`` and ``observe``, then ``guided`` with what became of the "guide"
-    decisions, then ``metrics``.
+    decisions, then ``metrics``, and, when the learner has had the batch, ``settle``.
     """
 
     def __init__(
@@ -66,7 +68,7 @@ class ReplayCore:
         self._pool = pool
         self._sampler = PromptSampler(len(pool), replay_cfg, rollouts_per_prompt, seed)
         self._table = PromptTable(len(pool), replay_cfg.ema, rollouts_per_prompt)
-        self._buffer = TrajectoryBuffer()
+        self._buffer, self._ledger = TrajectoryBuffer(), Ledger()
         self._guidance = guidance_cfg
         self._last: dict[str, float] = {}  # metrics of the step last observed
         self._now = StepSoFar()
@@ -84,12 +86,15 @@ class ReplayCore:
         numbers = self._sampler.sample(n, self._table, step, now.drawn.values())
         examples = self._pool.take(numbers)
         now.drawn |= {example.id: number for example, number in zip(examples, numbers, strict=True)}
+        self._ledger.drawn((example.id for example in examples), step)
         return examples
 
     def leave_out(self, ids: Sequence[str], step: int) -> None:
         """Never draw these prompts of ``step`` again: they are too long. Others may take their place in the step."""
         drawn = self._at(step).drawn
         self._sampler.leave_out([drawn.pop(example_id) for example_id in ids])
+        for example_id in ids:
+            self._ledger.close(example_id, step, DROPPED, "too_long")
 
     def observe(self, groups: Sequence[Outcome], step: int) -> list[Decision]:
         """Enter the outcomes of a round of a step, then decide; one decision a group, in order."""
@@ -105,6 +110,9 @@ class ReplayCore:
         decisions = decide_batch(groups, stats, self._guidance, step, now.rollouts, granted_before=granted)
         now.decisions += decisions
         now.outcomes += [(*group.correct_of_valid, group.has_signal) for group in groups]
+        for group, decision in zip(groups, decisions, strict=True):
+            if decision.kind == "drop":
+                self._ledger.close(group.example_id, step, DROPPED, decision.reason)
         self._last = {**count_decisions(now.decisions), **_group_health(now.outcomes), **_guide_metrics({}, 0)}
         return decisions
 
@@ -125,6 +133,21 @@ class ReplayCore:
             self._table.guided(self._now.drawn[example_id], outcome.solved, outcome.level)
         self._last.update(_guide_metrics(outcomes, self._now.rollouts))
 
+    def settle(self, step: int, trained: Sequence[str], untaught: Sequence[str] = ()) -> list[dict[str, Any]]:
+        """The learner has had the batch of ``step``: prompts that it was ``trained`` on, and others that in the end had
+        no advantage to teach. Returns every outcome up to this step that was not returned before, see ``Entry``."""
+        for example_id in trained:
+            self._ledger.close(example_id, step, TRAINED)
+        for example_id in untaught:
+            self._ledger.close(example_id, step, DROPPED, "no_advantage")
+        return [entry.row() for entry in self._ledger.settle(step)]
+
+    def give_back(self, step: int, reason: str) -> list[dict[str, Any]]:
+        """Nothing more becomes of what is under way, such as when a run ends; returns what ``settle`` does."""
+        for entry in self._ledger.under_way():
+            self._ledger.close(entry.example_id, entry.drawn, GIVEN_BACK, reason)
+        return [entry.row() for entry in self._ledger.settle(step)]
+
     def recall(self, wanted: Mapping[str, int]) -> dict[str, list[Rollout]]:
         """The policy's best earlier answers: prompt id -> at most as many as wanted; score them again before use."""
         return {example_id: self._buffer.best(example_id, k) for example_id, k in wanted.items()}
@@ -139,13 +162,15 @@ class ReplayCore:
             "replay/stored": float(len(self._buffer)),
             "replay/epochs": float(self._sampler.epochs),
             "replay/too_long": float(self._sampler.left_out),
+            "ledger/draws": float(self._ledger.draws),
         }
 
     def save(self, file: str) -> None:
         """Write statistics, random state, position in the data and stored trajectories to an .npz file."""
         sampler = self._sampler.state_dict()
         left_out = sampler.pop("left_out")
-        about = {"pool": self._pool.digests, "sampler": sampler, "buffer": self._buffer.state_dict()}
+        about = {"pool": self._pool.digests, "sampler": sampler}
+        about |= {"buffer": self._buffer.state_dict(), "ledger": self._ledger.state_dict()}
         np.savez(file, about=np.array(json.dumps(about)), left_out=left_out, **self._table.state_dict())
 
     def load(self, file: str) -> None:
@@ -154,10 +179,16 @@ class ReplayCore:
             about = json.loads(str(state["about"]))
             check_same(about["pool"], self._pool.digests)
             self._sampler.load_state_dict(about["sampler"] | {"left_out": state["left_out"]})
+            if "ledger" not in about:
+                raise DataError(
+                    f"{file} has no ledger: an earlier version of AGRL wrote it",
+                    hint="resume with that version, or start a new run from the exported model",
+                )
             self._table.load_state_dict(
                 {name: state[name] for name in state.files if name not in ("about", "left_out")}
             )
         self._buffer.load_state_dict(about["buffer"])
+        self._ledger.load_state_dict(about["ledger"])
         self._now = StepSoFar()
 
 

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from typing import Any
 
 import numpy as np
 
@@ -14,7 +15,7 @@ from agrl.driver.generation.draw import draw, most_prompts
 from agrl.driver.generation.guide import guide
 from agrl.driver.generation.rollout import collect, generate
 from agrl.driver.generation.rollout_metrics import rollout_metrics
-from agrl.driver.generation.sequences import group_relative, train_sequence, train_sequences
+from agrl.driver.generation.sequences import group_relative, teaches, train_sequence, train_sequences
 from agrl.driver.services.learner_weights import broadcast_weights
 from agrl.driver.services.services import Services
 from agrl.errors import RewardError, WeightSyncError
@@ -42,11 +43,13 @@ class RolloutBatch:
 
 @dataclass
 class StepResult:
-    """What a step produced: all groups (guided ones mixed), their advantages (NaN: not trained), and metrics."""
+    """What a step produced: all groups (guided ones mixed), their advantages (NaN: not trained), metrics, and what
+    became of the prompts that were drawn, see ``replay.ledger``."""
 
     groups: list[ScoredGroup]
     advantages: list[np.ndarray]
     metrics: dict[str, float]
+    ledger: list[dict[str, Any]] = field(default_factory=list)
 
 
 def training_step(s: Services, step: int) -> StepResult:
@@ -99,7 +102,16 @@ def train_batch(s: Services, batch: RolloutBatch, ahead: Pending | None = None) 
         with clock("broadcast"):
             broadcast_weights(s.learner, s.rollouts)
     metrics["sync/version"] = s.learner.version
-    return StepResult(batch.groups, advantages, metrics | clock.metrics())
+    metrics["ledger/trained"] = float(sum(map(teaches, advantages)))
+    return StepResult(batch.groups, advantages, metrics | clock.metrics(), settle(s, batch, advantages))
+
+
+def settle(s: Services, batch: RolloutBatch, advantages: list[np.ndarray]) -> list[dict[str, Any]]:
+    """Enter into the ledger what the batch taught; returns the outcomes that are final since the last step."""
+    taught = {True: [], False: []}
+    for group, values in zip(batch.groups, advantages, strict=True):
+        taught[teaches(values)].append(group.example.id)
+    return s.replay.call("settle", batch.step, taught[True], taught[False]).result()
 
 
 def prompts_wanted(config: Config, decisions: list[Decision]) -> int:

@@ -126,6 +126,7 @@ def _record(run: Run, recorder: Recorder, step: int, result: StepResult) -> None
             run.phases[name.removeprefix("time/")] += seconds
     recorder.log(step, result.metrics)
     recorder.samples(step, _samples(run, step, result))
+    recorder.ledger(result.ledger)
 
 
 def _samples(run: Run, step: int, result: StepResult) -> list[dict[str, Any]]:

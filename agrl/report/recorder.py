@@ -1,4 +1,5 @@
-"""Writes what a run measures: ``metrics.jsonl`` and ``samples.jsonl``, one JSON object a line; trackers get it, too."""
+"""Writes what a run measures, one JSON object a line: ``metrics.jsonl``, which trackers get too, ``samples.jsonl`` and
+``ledger.jsonl``."""
 
 from __future__ import annotations
 
@@ -17,6 +18,7 @@ from agrl.report.trackers import Tracker
 
 METRICS = "metrics.jsonl"
 SAMPLES = "samples.jsonl"
+LEDGER = "ledger.jsonl"
 
 
 class Recorder:
@@ -31,10 +33,11 @@ class Recorder:
         self._phase, self._trackers = phase, list(trackers)
         run_dir = Path(run_dir)
         run_dir.mkdir(parents=True, exist_ok=True)
-        for name in (METRICS, SAMPLES):
+        for name in (METRICS, SAMPLES, LEDGER):
             _cut(run_dir / name, phase, first_step)
         self._metrics = (run_dir / METRICS).open("a", encoding="utf-8")
         self._samples = (run_dir / SAMPLES).open("a", encoding="utf-8")
+        self._ledger = (run_dir / LEDGER).open("a", encoding="utf-8")
 
     def log(self, step: int, metrics: Mapping[str, float]) -> None:
         """Record one step. A value that is not finite is written as ``null``.
@@ -73,6 +76,11 @@ class Recorder:
         for row in rows:
             _write(self._samples, {"step": step, "phase": self._phase, **row})
 
+    def ledger(self, rows: Iterable[Mapping[str, Any]]) -> None:
+        """Record what became of prompts that were drawn; see ``replay.ledger.Entry``."""
+        for row in rows:
+            _write(self._ledger, {"phase": self._phase, **row})
+
     def close(self, error: BaseException | None = None) -> None:
         """Flush and close every file and tracker. ``error``: what ended the phase, where it did not end well."""
         for tracker in self._trackers:
@@ -81,7 +89,7 @@ class Recorder:
             except Exception as failure:
                 self._warn(tracker, failure)
         with ExitStack() as stack:  # all of them, also where one cannot write what it still holds
-            for file in (self._metrics, self._samples):
+            for file in (self._metrics, self._samples, self._ledger):
                 stack.callback(file.close)
 
     def _warn(self, tracker: Tracker, error: Exception) -> None:

@@ -8,6 +8,7 @@ import pytest
 
 from actors.rollout_pool import RolloutPool
 from agrl.config.compose import resumed_config
+from agrl.driver.run.ledger_check import check_ledger
 from agrl.driver.training import train
 from agrl.errors import ConfigError
 from agrl.report.recorder import read_jsonl
@@ -40,7 +41,8 @@ def numbers(run: Path) -> list[dict[str, float]]:
 
 
 def left(run: Path) -> tuple:
-    return (run / "model" / "model.safetensors").read_bytes(), numbers(run), (run / "samples.jsonl").read_text()
+    texts = [(run / name).read_text() for name in ("samples.jsonl", "ledger.jsonl")]
+    return (run / "model" / "model.safetensors").read_bytes(), numbers(run), texts
 
 
 def test_every_batch_but_the_first_is_one_version_old_and_is_generated_beside_the_step_before(whole):
@@ -69,6 +71,11 @@ def test_a_run_that_goes_on_from_a_checkpoint_ends_bit_for_bit_as_the_whole_one(
         train(resumed_config(cut, [f"run={cut}", "trainer.max_staleness=0"]), silent(), resume=True)
     train(resumed_config(cut, [f"run={cut}"]), silent(), resume=True)
     assert left(cut) == left(whole)
+
+
+def test_nothing_is_lost_and_nothing_trained_twice(whole):
+    found = check_ledger(whole)
+    assert found.problems == [] and found.steps == STEPS and found.outcomes["trained"] > 0
 
 
 def test_an_engine_that_dies_beside_the_learner_gets_the_weights_that_the_others_sample_from(

@@ -50,10 +50,15 @@ def train_sequences(groups: Sequence[ScoredGroup], advantages: Sequence[np.ndarr
     return [
         train_sequence(rollout, float(advantage))
         for group, values in zip(groups, advantages, strict=True)
-        if np.nansum(np.abs(values)) > 0
+        if teaches(values)
         for rollout, advantage in zip(group.rollouts, values, strict=True)
         if not np.isnan(advantage)
     ]
+
+
+def teaches(advantages: np.ndarray) -> bool:
+    """Whether a group with these advantages, NaN for an invalid score, moves the policy at all."""
+    return bool(np.nansum(np.abs(advantages)) > 0)
 
 
 def train_sequence(rollout: Rollout, advantage: float = 0.0) -> TrainSequence:

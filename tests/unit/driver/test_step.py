@@ -139,3 +139,13 @@ def test_the_kl_in_the_reward_is_taken_off_before_the_advantages():
 def test_no_reference_pass_unless_the_kl_is_in_the_reward(off):
     s = services(lambda i: True, *off)
     assert "policy/reference_kl" not in training_step(s, step=0).metrics and s.learner.asked == []
+
+
+def test_every_prompt_of_a_step_is_in_its_ledger_once():
+    s = services(lambda i: int(i[1:]) % 2 == 0, "trainer.generation_budget=8")
+    result = training_step(s, step=0)
+    assert [row["draw"] for row in result.ledger] == list(range(int(result.metrics["rollout/generated_groups"])))
+    trained = {row["example_id"] for row in result.ledger if row["outcome"] == "trained"}
+    assert trained == {group.example.id for group in result.groups} and len(trained) == result.metrics["ledger/trained"]
+    assert {(row["outcome"], row["reason"]) for row in result.ledger} == {("trained", ""), ("dropped", "zero_variance")}
+    assert result.metrics["ledger/draws"] == len(result.ledger)

@@ -1,3 +1,4 @@
+import json
 from dataclasses import replace
 
 import numpy as np
@@ -158,3 +159,32 @@ def test_the_state_of_another_pool_with_the_same_ids_is_refused(other, tmp_path)
     for another in (changed, rows[:2]):
         with pytest.raises(DataError, match="not the one that this run was started with: examples has changed"):
             ReplayCore(Pool.of(another), *settings_).load(file)
+
+
+def test_what_is_under_way_when_a_run_ends_is_given_back(tmp_path):
+    replay = core()
+    names = [x.id for x in replay.sample(3, step=0)]
+    observe(replay, [outcome(4, 8, names[0]), outcome(0, 8, names[1])], step=0)
+    rows = replay.settle(0, trained=[names[0]], untaught=[])
+    assert [(r["draw"], r["outcome"], r["reason"]) for r in rows] == [
+        (0, "trained", ""),
+        (1, "dropped", "zero_variance"),
+    ]
+    replay.save(tmp_path / "a.npz")
+    resumed = core()
+    resumed.load(tmp_path / "a.npz")
+    for each in (replay, resumed):
+        rows = each.give_back(1, "end of the run")
+        assert [(r["draw"], r["example_id"], r["outcome"]) for r in rows] == [(2, names[2], "given_back")]
+        assert each.give_back(1, "end of the run") == []
+
+
+def test_a_checkpoint_of_an_earlier_version_is_refused_by_name(tmp_path):
+    replay = core()
+    replay.save(tmp_path / "a.npz")
+    with np.load(tmp_path / "a.npz") as state:
+        about = {k: v for k, v in json.loads(str(state["about"])).items() if k != "ledger"}
+        rest = {name: state[name] for name in state.files if name != "about"}
+    np.savez(tmp_path / "old.npz", about=np.array(json.dumps(about)), **rest)
+    with pytest.raises(DataError, match=r"old.npz has no ledger: an earlier version"):
+        core().load(tmp_path / "old.npz")

@@ -1,0 +1,102 @@
+"""Proof from a run folder that no drawn prompt was lost and none trained twice: its ledger, metrics and checkpoint."""
+
+from __future__ import annotations
+
+import json
+from collections import Counter
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from agrl.driver.folder.run_folder import Checkpoint, RunFolder
+from agrl.errors import ConfigError
+from agrl.report.recorder import LEDGER, METRICS, read_jsonl
+from replay.ledger import OUTCOMES, TRAINED
+
+SHOWN = 5  # prompts that one problem names
+
+
+@dataclass
+class LedgerCheck:
+    """What a ledger says. ``steps``: that were trained. ``outcomes``: prompts by outcome, and by reason where it has
+    one. ``under_way``: at the last checkpoint. ``problems``: what cannot be; none in a sound run."""
+
+    steps: int = 0
+    draws: int = 0
+    outcomes: Counter[str] = field(default_factory=Counter)
+    under_way: int = 0
+    problems: list[str] = field(default_factory=list)
+
+
+def check_ledger(path: str | Path) -> LedgerCheck:
+    """Compare what an RL run left. Raises ConfigError for a folder without a ledger."""
+    folder = RunFolder(path)
+    file = folder.path / LEDGER
+    rows = [row for row in read_jsonl(file) if row["phase"] == "rl"] if file.exists() else []
+    metrics = [row for row in read_jsonl(folder.path / METRICS) if row["phase"] == "rl"] if file.exists() else []
+    if not metrics:
+        raise ConfigError(
+            f"{folder.path} has no ledger of a reinforcement learning run ({LEDGER})",
+            hint="give the folder of a run of `agrl train`, one that this version of AGRL has made",
+        )
+    found = LedgerCheck(len(metrics), outcomes=Counter(_kind(row) for row in rows))
+    found.draws = 1 + max((row["draw"] for row in rows), default=-1)
+    found.problems += _twice(rows) + _unlike_metrics(rows, metrics)
+    if last := folder.latest():
+        state = _state(last)
+        found.under_way, found.draws = len(state["open"]), max(found.draws, state["draws"])
+        found.problems += _lost(rows, last.step, state)
+    return found
+
+
+def _kind(row: dict[str, Any]) -> str:
+    return f"{row['outcome']} ({row['reason']})" if row["reason"] else row["outcome"]
+
+
+def _state(checkpoint: Checkpoint) -> dict[str, Any]:
+    with np.load(checkpoint.folder / "replay.npz", allow_pickle=False) as state:
+        return json.loads(str(state["about"]))["ledger"]
+
+
+def _twice(rows: Sequence[dict[str, Any]]) -> list[str]:
+    """Draws with more than one outcome, or with one that there is not; prompts that a step was trained on twice."""
+    times = Counter(row["draw"] for row in rows)
+    trained = Counter((row["step"], row["example_id"]) for row in rows if row["outcome"] == TRAINED)
+    return [
+        *_say("draws with two outcomes", [draw for draw, n in times.items() if n > 1]),
+        *_say("draws without a known outcome", [row["draw"] for row in rows if row["outcome"] not in OUTCOMES]),
+        *_say("trained twice in a step", [f"{name} (step {step})" for (step, name), n in trained.items() if n > 1]),
+    ]
+
+
+def _unlike_metrics(rows: Sequence[dict[str, Any]], metrics: Sequence[dict[str, Any]]) -> list[str]:
+    """Steps of whose training the metrics tell something else."""
+    steps = [row["step"] for row in metrics]
+    trained = Counter(row["step"] for row in rows if row["outcome"] == TRAINED)
+    wrong = [row["step"] for row in metrics if trained[row["step"]] != row["ledger/trained"]]
+    return [
+        *_say("steps missing in, or repeated by, the metrics", sorted(set(range(len(steps))) ^ set(steps))),
+        *_say("steps that trained other prompts than the metrics count", wrong),
+        *_say("steps trained that the metrics do not have", sorted(trained.keys() - set(steps))),
+    ]
+
+
+def _lost(rows: Sequence[dict[str, Any]], done: int, state: dict[str, Any]) -> list[str]:
+    """Draws up to a checkpoint after ``done`` steps that neither ended before it nor were under way in it."""
+    then = [*state["open"], *state["closed"]]
+    known = Counter(entry["draw"] for entry in [*then, *(row for row in rows if row["step"] < done)])
+    late = [draw for draw in known if draw >= state["draws"]]
+    return [
+        *_say("draws lost before the last checkpoint", [draw for draw in range(state["draws"]) if not known[draw]]),
+        *_say("draws both ended and under way in the last checkpoint", [draw for draw, n in known.items() if n > 1]),
+        *_say("draws that the last checkpoint has not made", late),
+    ]
+
+
+def _say(what: str, which: Iterable[Any]) -> list[str]:
+    which = list(which)
+    more = f" and {len(which) - SHOWN} more" if len(which) > SHOWN else ""
+    return [f"{len(which)} {what}: {', '.join(map(str, which[:SHOWN]))}{more}"] if which else []
