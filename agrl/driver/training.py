@@ -13,6 +13,7 @@ from agrl.driver.folder.claim import claimed
 from agrl.driver.folder.run_folder import Checkpoint, RunFolder
 from agrl.driver.pipeline import Pipeline
 from agrl.driver.run.checkpoint import Length, is_due, to_resume
+from agrl.driver.run.cut import AHEAD, REPLAY, Cuts, save_ahead
 from agrl.driver.run.run import Run, running
 from agrl.driver.run.stall import StallWatch
 from agrl.driver.services.learner_weights import broadcast_weights
@@ -21,9 +22,6 @@ from agrl.errors import ConfigError, NothingLearnedError
 from agrl.relevance.records import Provenance
 from agrl.report.progress import numbers, progress
 from agrl.report.recorder import Recorder, sample_row
-
-REPLAY = "replay.npz"  # the replay actor's part of a checkpoint, which it writes and reads itself
-AHEAD = "ahead.pickle"  # the batch of the next step, where it was generated before the checkpoint was written
 
 
 def train(config: Config, console, resume: bool = False, prepared: bool = False) -> RunFolder:
@@ -50,14 +48,14 @@ def reinforce(run: Run, checkpoint: Checkpoint | None = None) -> None:
     config = run.s.config.trainer
     watch = StallWatch(config.max_idle_steps)
     first, ready = _restore(run, watch, checkpoint) if checkpoint else (0, None)
-    pipeline = Pipeline(run.s, config.steps, ready)
-    with run.recorder("rl", config.steps, first) as recorder:
-        _steps(run, pipeline, recorder, watch, first)
+    pipeline, cuts = Pipeline(run.s, config.steps, ready), Cuts(run)
+    with run.recorder("rl", config.steps, first) as recorder, cuts.saved_when_stopped():
+        _steps(run, pipeline, recorder, watch, cuts, first)
         watch.finish()
         run.finish(config.steps)
 
 
-def _steps(run: Run, pipeline: Pipeline, recorder: Recorder, watch: StallWatch, first: int) -> None:
+def _steps(run: Run, pipeline: Pipeline, recorder: Recorder, watch: StallWatch, cuts: Cuts, first: int) -> None:
     config = run.s.config.trainer
     with progress(run.console, "RL", config.steps) as bar:
         bar.advance(first)
@@ -71,6 +69,7 @@ def _steps(run: Run, pipeline: Pipeline, recorder: Recorder, watch: StallWatch, 
             except NothingLearnedError:
                 _checkpoint(run, pipeline, watch, done)  # what it learned before is not lost
                 raise
+            cuts.take(done, pipeline.ready, watch)
             if config.evaluate_every and done % config.evaluate_every == 0 and done < config.steps:
                 run.evaluate(f"step-{done:06d}", done)
             if is_due(config, done, config.steps):
@@ -80,8 +79,7 @@ def _steps(run: Run, pipeline: Pipeline, recorder: Recorder, watch: StallWatch, 
 def _checkpoint(run: Run, pipeline: Pipeline, watch: StallWatch, done: int) -> None:
     def also(folder: Path) -> None:
         run.s.replay.call("save", str((folder / REPLAY).absolute())).result()
-        if pipeline.ready:
-            (folder / AHEAD).write_bytes(pickle.dumps(pipeline.ready))
+        save_ahead(folder, pipeline.ready)
 
     run.checkpoint(done, run.s.config.trainer.steps, also, watch=watch.state_dict())
 

@@ -129,7 +129,7 @@ def test_a_group_of_its_own_broadcasts_from_sharded_ranks_and_heals(start):
         learn(learner)
         broadcast_weights(learner, pool)
         assert largest_gap(learner, pool) < GAP
-    assert len(pool._sync._group) == 2
+    assert len(pool._sync._group) == 3
     os.kill(pool.info()[1]["pid"], signal.SIGKILL)
     time.sleep(0.5)
     learn(learner)

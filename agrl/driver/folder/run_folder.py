@@ -45,6 +45,7 @@ class RunFolder:
         self.checkpoints = self.path / "checkpoints"
         self.evaluation = self.path / "evaluation"
         self._about = self.path / "run.json"
+        self.replay_state = self.path / ".replay.npz"  # while the run goes on: see ``services.replay_journal``
 
     # ---- the start ------------------------------------------------------------------------------------------------
 

@@ -14,6 +14,7 @@ from typing import Any
 from agrl.algorithms.schedule import learning_rate
 from agrl.config.schema import DpoConfig, LearnerConfig, SftConfig, TrainerConfig
 from agrl.driver.folder.run_folder import Checkpoint, RunFolder
+from agrl.driver.services.learner_snapshots import LearnerCut
 from agrl.driver.services.learners import LearnerGroup
 from agrl.errors import ConfigError
 from agrl.report.progress import number, phase
@@ -26,7 +27,7 @@ def is_due(trainer: TrainerConfig, done: int, steps: int) -> bool:
 
 def save_checkpoint(
     folder: RunFolder,
-    learner: LearnerGroup,
+    learner: LearnerGroup | LearnerCut,
     done: int,
     steps: int,
     keep: int,

@@ -11,7 +11,7 @@ from typing import Any, TypeVar
 from actors.runtime import Runtime
 from actors.service import Pending, Service
 from agrl.config.schema import Config
-from agrl.driver.services.learner_snapshots import SHARE, Snapshots
+from agrl.driver.services.learner_snapshots import SHARE, LearnerCut, Snapshots
 from agrl.driver.services.rank_failures import wait_for_ranks
 from agrl.errors import ActorError, ClusterError, LearnerLost
 from agrl.network import this_host
@@ -96,7 +96,7 @@ class LearnerRanks:
     def _wait(self, calls: dict[Pending, Service]) -> None:
         try:
             wait_for_ranks(calls, self.config.learner.timeout_s, self.doing)
-        except BaseException:
+        except Exception:
             self.close()
             raise
 
@@ -135,6 +135,11 @@ class LearnerRanks:
         """Let the ranks take a snapshot, unless there is one of what they have; it goes on when this returns."""
         if self.heals and not self._snapshots.current:
             self.healing(self._begin_snapshot)
+
+    def cut(self, wait_s: float) -> LearnerCut | None:
+        """What the ranks have now, to be saved later; None where there is no snapshot of it."""
+        found = self._snapshots.of_now() if self.heals else None
+        return found and LearnerCut(self.version, found, wait_s)
 
     def _keep_at_times(self) -> None:
         """The same where there are no rollouts, in whose time a snapshot would cost nothing: now and then."""

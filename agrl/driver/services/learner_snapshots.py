@@ -8,10 +8,13 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any
 
 from actors.service import Pending, Service
+from agrl.driver.services.rank_failures import wait_for_ranks
 from agrl.network import Host
+from learner.snapshot import write_files
 
 SHARE = 20  # a training without rollouts may train this many times as long as a snapshot takes before the next
 
@@ -36,6 +39,21 @@ class Snapshot:
         return [self.parts[rank]] if whole or rank == 0 else [self.parts[0], self.parts[rank]]
 
 
+@dataclass(frozen=True)
+class LearnerCut:
+    """The learner as it was at version ``version``, whatever has become of its ranks since; it saves like a learner."""
+
+    version: int
+    snapshot: Snapshot
+    wait_s: float  # for ranks that work on it still
+
+    def save(self, folder: Path) -> None:
+        """What ``LearnerGroup.save`` wrote then. Raises LearnerLost when the ranks do not give it in time."""
+        wait_for_ranks(self.snapshot.asked, self.wait_s, "snapshot")
+        for part in self.snapshot.parts:
+            write_files(folder, part.result())
+
+
 @dataclass
 class Snapshots:
     """The newest snapshot, or none: the start. ``coming``: one that the ranks work on. ``calls``: since the newest."""
@@ -50,6 +68,10 @@ class Snapshots:
     def current(self) -> bool:
         """Whether all that was trained is in a snapshot, or will be."""
         return len(self.calls) == (self.coming.calls if self.coming else 0)
+
+    def of_now(self) -> Snapshot | None:
+        """The one with all that was trained in it, where there is one."""
+        return (self.coming or self.newest) if self.current else None
 
     def begin(self, ranks: Sequence[Service], hosts: Sequence[Host]) -> Snapshot:
         """Ask the ranks for one; what they are asked after that waits for it."""

@@ -1,4 +1,4 @@
-"""A learner rank that ends its own process with SIGKILL where a file beside its model says so: once each."""
+"""A learner rank and a replay actor that end their own process with SIGKILL where a file says so: once each."""
 
 from __future__ import annotations
 
@@ -9,19 +9,43 @@ from pathlib import Path
 
 from learner.outgoing import Outgoing
 from learner.rank import LearnerRank
+from replay.core import ReplayCore
 
 SECOND = 1  # bucket, or weight
+FOLDER = "AGRL_TEST_DOOM"  # in the environment: of the files
 
 
-def doom(model: Path, *where: str) -> None:
-    """Let a rank die at each of these: "PHASE-VERSION-RANK", of "train", "snapshot", "broadcast" and "send"."""
+def doom(*where: str) -> None:
+    """Let somebody die at each of these: PHASE-VERSION-RANK, of "train", "snapshot", "broadcast" and "send", or
+    METHOD-STEP of the replay actor, "sample" and "observe"."""
     for place in where:
-        (model / f"die-{place}").touch()
+        (Path(os.environ[FOLDER]) / place).touch()
 
 
-def spared(model: Path) -> list[str]:
+def spared() -> list[str]:
     """Where nobody has died of those that were doomed."""
-    return [file.name for file in model.glob("die-*")]
+    return [file.name for file in Path(os.environ[FOLDER]).iterdir()]
+
+
+def _die(where: str) -> None:
+    file = Path(os.environ[FOLDER]) / where
+    if file.exists():
+        file.unlink()
+        os.kill(os.getpid(), signal.SIGKILL)
+
+
+class DyingReplay(ReplayCore):
+    """Dies when it has done its work, before it answers."""
+
+    def sample(self, n, step):
+        found = super().sample(n, step)
+        _die(f"sample-{step}")
+        return found
+
+    def observe(self, groups, step):
+        found = super().observe(groups, step)
+        _die(f"observe-{step}")
+        return found
 
 
 class DyingRank(LearnerRank):
@@ -81,7 +105,4 @@ class DyingRank(LearnerRank):
             del self.outgoing._weights
 
     def _die(self, phase: str) -> None:
-        doom = Path(self.settings.model_path) / f"die-{phase}-{self.trained}-{self.rank}"
-        if doom.exists():
-            doom.unlink()
-            os.kill(os.getpid(), signal.SIGKILL)
+        _die(f"{phase}-{self.trained}-{self.rank}")
