@@ -56,7 +56,7 @@ class Batch:
                 yield from self._next()
         finally:
             self._end()
-        while any(self._calls.count(index) for index in range(len(self._pool))):
+        while self._calls.left:
             yield from self._next()  # no more of them, only that the engines have nothing left
 
     def _end(self) -> None:

@@ -16,6 +16,7 @@ class Calls:
     def __init__(self) -> None:
         self._ended: queue.SimpleQueue[tuple[Hashable, Any]] = queue.SimpleQueue()
         self._under_way: dict[Hashable, list[Any]] = {}
+        self.left = 0  # of all keys: calls that have not been read yet
         self.heard: dict[Hashable, float] = {}  # when a key last answered, or was first asked, monotonic s
 
     def add(self, key: Hashable, pending: Pending) -> None:
@@ -23,6 +24,7 @@ class Calls:
         if not self._under_way.get(key):
             self.heard[key] = time.monotonic()
         self._under_way.setdefault(key, []).append(pending)
+        self.left += 1
         pending.on_done(lambda: self._ended.put((key, pending)))
 
     def count(self, key: Hashable) -> int:
@@ -31,7 +33,7 @@ class Calls:
 
     def forget(self, key: Hashable) -> None:
         """Its calls are not wanted any more."""
-        self._under_way.pop(key, None)
+        self.left -= len(self._under_way.pop(key, ()))
 
     def next(self, seconds: float) -> tuple[Hashable, Pending] | None:
         """The next one that ends; None after ``seconds``."""
@@ -43,6 +45,7 @@ class Calls:
                 return None
             if pending in self._under_way.get(key, ()):  # else it has been forgotten
                 self._under_way[key].remove(pending)
+                self.left -= 1
                 self.heard[key] = time.monotonic()
                 return key, pending
 

@@ -107,11 +107,12 @@ class HeldBackEngine(RolloutEngine):
 
     def __init__(self, model_path: str, settings: EngineSettings) -> None:
         super().__init__(model_path, settings)
-        self._slow = take_number(Path(model_path).parent / "numbers") > 0
+        self._first = take_number(Path(model_path).parent / "numbers") == 0
+        self._slow = not self._first
         self._step, self._in_hand.step = self._in_hand.step, self._held_back
 
     def slow(self, is_slow: bool) -> None:
-        self._slow = is_slow and self._slow
+        self._slow = is_slow and not self._first
 
     def _held_back(self, version: int) -> list[Generation]:
         begin = time.monotonic()

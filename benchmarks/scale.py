@@ -65,6 +65,7 @@ def configure(folder: Path, engines: int, groups: int, steps: int, args: argpars
         f"data.evaluation={{wild: {folder}/data/wild.parquet}}",
         f"trainer.steps={steps}",
         f"trainer.max_staleness={args.max_staleness}",
+        f"guidance.enabled={'false' if args.unguided else 'true'}",
         f"trainer.prompts_per_step={groups}",
         f"trainer.rollouts_per_prompt={ROLLOUTS}",
         f"rollout.actors={engines}",
@@ -230,6 +231,7 @@ def main() -> None:
     parser.add_argument("--steps", type=int, default=4, help="that count, after one that does not (%(default)s)")
     parser.add_argument("--rewards", type=int, default=1, help="reward actors (%(default)s)")
     parser.add_argument("--max-staleness", type=int, default=0, help="1: generation beside training (%(default)s)")
+    parser.add_argument("--unguided", action="store_true", help="no second generation, of hinted rollouts, in any step")
     parser.add_argument("--at-once", action="store_true", help="engines and learner do not wait as long as they say")
     parser.add_argument("--memory", action="store_true", help="also the memory at every step")
     parser.add_argument(
@@ -259,7 +261,9 @@ def apart(folder: Path, engines: int, groups: int, args: argparse.Namespace) -> 
     """One size in a process of its own: what the last one left behind is no part of it."""
     words = ["--world", folder, "--engines", engines, "--groups", groups, "--steps", args.steps]
     words += ["--rewards", args.rewards, "--max-staleness", args.max_staleness]
-    flags = [f"--{name.replace('_', '-')}" for name in ("at_once", "memory", "profile") if getattr(args, name)]
+    flags = [
+        f"--{name.replace('_', '-')}" for name in ("at_once", "memory", "profile", "unguided") if getattr(args, name)
+    ]
     command = [sys.executable, __file__, *map(str, words), *flags]
     done = subprocess.run(command, stdout=subprocess.PIPE, text=True, check=True)
     return json.loads(done.stdout.splitlines()[-1])

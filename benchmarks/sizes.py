@@ -164,7 +164,7 @@ def main() -> None:
     parser.add_argument("--sizes", default=",".join(SIZES), help="(%(default)s)")
     parser.add_argument("--layers", type=int, default=2, help="(%(default)s)")
     parser.add_argument("--dtype", default="", help="(the size's own)")
-    parser.add_argument("--json", type=Path, metavar="FILE", help="keep what other sizes the file has")
+    parser.add_argument("--json", type=Path, metavar="FILE", help="keep what else the file has")
     args = parser.parse_args()
     found = json.loads(args.json.read_text())["sizes"] if args.json and args.json.exists() else {}
     for size in args.sizes.split(","):
@@ -172,10 +172,11 @@ def main() -> None:
             folder = Path(name)
             make_catalogue(folder / "data", CatalogueSpec(seed_rows=200, pool_rows=40, balanced_rows=4, wild_rows=4))
             try:
-                found[size] = one_step(size, args.layers, folder, args.dtype)
+                step = one_step(size, args.layers, folder, args.dtype)
             finally:
                 close_terminal()
-        print(size, json.dumps(found[size], indent=1), flush=True)
+        print(size, json.dumps(step, indent=1), flush=True)
+        found[f"{size}, {step['dtype']}"] = step
         if args.json:
             args.json.write_text(json.dumps({"sizes": dict(sorted(found.items()))}, indent=1) + "\n")
 

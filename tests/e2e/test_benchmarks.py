@@ -115,7 +115,7 @@ def test_a_real_size_of_one_layer_runs_a_step_at_its_real_widths(tmp_path):
         [sys.executable, SCRIPT.with_name("sizes.py"), *words], capture_output=True, text=True, timeout=300
     )
     assert done.returncode == 0, done.stdout + done.stderr
-    found = json.loads(file.read_text())["sizes"]["qwen3_0.6b"]
+    found = json.loads(file.read_text())["sizes"]["qwen3_0.6b, float32"]
     real = read_architecture(str(conf_folder() / "models" / "Qwen" / "Qwen3-0.6B"))
     embedded = -(-found["vocabulary"] // 64) * 64
     assert found["parameters"] == real.block + real.hidden * (embedded + 1)  # one table of tokens, and the last norm
