@@ -156,6 +156,7 @@ class WeightSync:
             transfer.give_up(failure)
         for index, version in transfer.finish(self.version).items():
             self.check_version(index, version)
+            self._pool.note(index, "serving")
         if transfer.missed:
             self._group = []
         return transfer.missed

@@ -60,6 +60,7 @@ def _steps(run: Run, pipeline: Pipeline, recorder: Recorder, watch: StallWatch, 
     with progress(run.console, "RL", config.steps) as bar:
         bar.advance(first)
         for step in range(first, config.steps):
+            run.s.runtime.step = step
             result = pipeline.step(step)
             _record(run, recorder, step, result)
             bar.advance(1, _note(result.metrics))

@@ -55,9 +55,18 @@ class LearnerRanks:
 
     def setup(self) -> str:
         """Load the model on every rank; returns a line that says so where it does not take ``learner.packing``."""
+        said = self._set_up()
+        self._note("serving")
+        return said
+
+    def _set_up(self) -> str:
         self._hosts = self.on_all_ranks("host")
         one_host = len(set(self._hosts)) == 1
         return self._loaded(self.on_all_ranks("setup", self.on_first_rank("rendezvous"), one_host))
+
+    def _note(self, state: str, cause: Exception | None = None) -> None:
+        for rank in self.ranks:
+            self.runtime.note(rank.name, state, cause)
 
     def restart(self, config: Config) -> str:
         """Begin another run on the same ranks: its model, a fresh optimizer, its settings; ``version`` goes on.
@@ -195,9 +204,10 @@ class LearnerRanks:
                 ) from error
             say = "%s; all ranks are started anew, with the weights of version %d"
             logging.getLogger(__name__).warning(say, lost, self.version)
+            self._note("dead", lost)
             try:
                 self._start_again()
-                return
+                return self._note("serving")
             except LearnerLost as again:
                 lost = again
 
@@ -221,7 +231,7 @@ class LearnerRanks:
         self._snapshots.coming = None
         self.ranks = self._start()
         self._wait_for_places()
-        self.setup()
+        self._set_up()
         if newest := self._snapshots.newest:
             whole = self.config.learner.zero_stage == 3
             self.doing = "restore"

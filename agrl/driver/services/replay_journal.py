@@ -33,8 +33,9 @@ class JournaledReplay(Service):
         file: Path,
         restarts: int,
         timeout_s: float,
+        note: Callable[..., None] = lambda *_: None,
     ) -> None:
-        self._core = core
+        self._core, self._note_state = core, note
         self._start, self._file, self._restarts, self._timeout_s = start, file, restarts, timeout_s
         self._service, self._lock, self._closed = start(), RLock(), False
         self.name, self.log_file = self._service.name, self._service.log_file
@@ -97,8 +98,10 @@ class JournaledReplay(Service):
                     hint=death.hint,
                 ) from death
             logging.getLogger(__name__).warning("%s; another one makes its last %d calls", death, len(self._calls))
+            self._note_state(self.name, "dead", death)
             try:
-                return self._begin_anew()
+                self._begin_anew()
+                return self._note_state(self.name, "serving")
             except ServiceDied as again:
                 death = again
         raise death
@@ -131,7 +134,11 @@ class JournaledReplay(Service):
         return self._service.aside(method, *args)
 
     def ready(self) -> Pending:
-        return self._service.ready()
+        return InlinePending.of(self._wait_ready)
+
+    def _wait_ready(self) -> None:
+        self._service.ready().result()
+        self._note_state(self.name, "serving")
 
     def has_place(self) -> bool:
         return self._service.has_place()

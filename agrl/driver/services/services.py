@@ -24,6 +24,7 @@ from agrl.driver.services.replay_journal import JournaledReplay
 from agrl.driver.services.runtime import start_runtime
 from agrl.relevance.reward import Scorer
 from agrl.relevance.rulebook import RuleBook
+from agrl.report.events import EventLog
 from replay.core import ReplayCore
 
 PROMPTS = 4  # of the pool, to try the first broadcast with
@@ -146,6 +147,7 @@ def start_services(config: Config, run: RunFolder, pool: Pool, hinted: bool) -> 
     encoder = PromptEncoder.load(config)
     book = encoder.book
     runtime = start_runtime(config, run.path)
+    runtime.on_change = EventLog(run.path)
     learner = LearnerGroup(runtime, config, run.logs)
     rollouts = start_rollouts(config, runtime, run, config.model.lora_rank)
     rewards = start_rewards(config, runtime, run, book)
@@ -163,7 +165,8 @@ def start_replay(config: Config, runtime: Runtime, run: RunFolder, pool: Pool) -
         return runtime.start(ReplayCore, "replay", *what, log_file=run.logs / "replay.log")
 
     restarts = 0 if runtime.mode == "inline" else config.replay.restarts
-    return JournaledReplay(start, lambda: ReplayCore(*what), run.replay_state, restarts, config.learner.timeout_s)
+    limits = restarts, config.learner.timeout_s
+    return JournaledReplay(start, lambda: ReplayCore(*what), run.replay_state, *limits, runtime.note)
 
 
 def start_rewards(config: Config, runtime: Runtime, run: RunFolder, book: RuleBook) -> RewardPool:
