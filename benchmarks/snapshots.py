@@ -15,6 +15,7 @@ import statistics
 import sys
 import tempfile
 import time
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -33,15 +34,15 @@ SIZES = {
         hidden_size=1024, layers=14, heads=16, kv_heads=8, head_size=64, intermediate_size=2816, embeddings=32_000
     ),
 }
-SEQUENCES, PROMPT, RESPONSE = 32, 160, 32
+PROMPT, RESPONSE = 160, 32
 
 
-def batch(seed: int) -> list[TrainSequence]:
+def batch(seed: int, sequences: int) -> list[TrainSequence]:
     """Groups of four that share a prompt."""
     generator = np.random.default_rng(seed)
     draw = lambda length: generator.integers(2, 290, length).astype(np.int32)  # noqa: E731
-    prompts = [draw(PROMPT) for _ in range(SEQUENCES // 4)]
-    return [TrainSequence(prompts[i // 4], draw(RESPONSE), np.zeros(RESPONSE, np.float32)) for i in range(SEQUENCES)]
+    prompts = [draw(PROMPT) for _ in range(-(-sequences // 4))]
+    return [TrainSequence(prompts[i // 4], draw(RESPONSE), np.zeros(RESPONSE, np.float32)) for i in range(sequences)]
 
 
 def timed(work) -> float:
@@ -56,14 +57,19 @@ def measure(runtime: Runtime, size: str, args: argparse.Namespace, folder: Path)
     config = load_config(["experiment=agrl_tiny", *words, f"learner.threads={args.threads}", "learner.restarts=9"])
     group = LearnerGroup(runtime, config, folder)
     group.setup()
+
+    def update(seed: int = 0) -> None:
+        sequences = batch(seed, args.sequences)
+        group._train("train_sft", sequences, group._plan(sequences, 1), 1e-5)
+
     steps, snapshots, seconds = [], [], []
     for seed in range(args.rounds + 1):
-        steps.append(timed(lambda seed=seed: group._train("train_sft", batch(seed), group._plan(batch(seed), 1), 1e-5)))
+        steps.append(timed(partial(update, seed)))
         snapshots.append(timed(lambda: (group.keep(), group._settle())))
         seconds.append(group._snapshots.takes_s)
     nbytes = sum(f.nbytes for part in group._snapshots.newest.parts for f in part.result().values())
     group.ranks[-1].kill()
-    lost = timed(lambda: group._train("train_sft", batch(0), group._plan(batch(0), 1), 1e-5))
+    lost = timed(update)
     group.close()
     step = statistics.median(steps[1:])
     return {
@@ -81,6 +87,7 @@ def main() -> None:
     parser.add_argument("--ranks", type=int, default=1)
     parser.add_argument("--zero-stage", type=int, default=0)
     parser.add_argument("--threads", type=int, default=1)
+    parser.add_argument("--sequences", type=int, default=32, help="of an update (%(default)s)")
     parser.add_argument("--rounds", type=int, default=5)
     parser.add_argument("--json", type=Path, metavar="FILE")
     args = parser.parse_args()
