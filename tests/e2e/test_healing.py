@@ -55,9 +55,8 @@ def test_a_run_whose_learner_dies_in_training_a_snapshot_and_a_broadcast_and_its
     train(config(world, tmp_path / "war", *STEADY, *mode), silent())
     assert not spared()
     assert [row["actors/learner_restarts"] for row in read_jsonl(tmp_path / "war" / "metrics.jsonl")] == [0, 1, 2, 3]
-    assert Counter(lost["actor"] for lost in deaths(read_events(tmp_path / "war"))) == {
-        **{"learner-0": 3, "learner-1": 3, "replay": 2}  # ranks are started anew together
-    }
+    lost = Counter(death["actor"] for death in deaths(read_events(tmp_path / "war")))
+    assert lost == {"learner-0": 3, "learner-1": 3, "replay": 2}, "ranks are started anew together"
     assert left(tmp_path / "war") == left(tmp_path / "peace")
 
 
