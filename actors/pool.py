@@ -20,7 +20,8 @@ class NoPlace(ClusterError):
 class ServicePool:
     """``size`` services of ``cls`` named KIND-0, KIND-1, ...; each may die ``restarts`` times.
 
-    ``timeout_s``: how long a new one may take to be built. ``log_dir``: gets one KIND-N.log each.
+    ``timeout_s``: how long a new one may take to be built. ``log_dir``: gets one KIND-N.log each. ``built``: the state
+    of one that has just been built, see ``Runtime.note``.
     """
 
     def __init__(
@@ -35,10 +36,11 @@ class ServicePool:
         timeout_s: float,
         log_dir: Path | None,
         env: dict[str, str] | None = None,
+        built: str = "serving",
     ) -> None:
         self.kind, self.timeout_s = kind, timeout_s
         self._runtime, self._cls, self._args, self._env = runtime, cls, args, env
-        self._restarts, self._log_dir, self._closed = restarts, log_dir, False
+        self._restarts, self._log_dir, self._closed, self._state = restarts, log_dir, False, built
         self.deaths, self.replaced = [0] * size, [0] * size
         self.absent: set[int] = set()  # those without a place
         self._cpu_share = runtime.most_on_a_host([self.name(index) for index in range(size)])
@@ -54,6 +56,10 @@ class ServicePool:
 
     def name(self, index: int) -> str:
         return f"{self.kind}-{index}"
+
+    def note(self, index: int, state: str) -> None:
+        """One has this state from now on, see ``Runtime.note``."""
+        self._runtime.note(self.name(index), state)
 
     def gauges(self) -> dict[str, dict[str, float]]:
         """By name, how often each has been replaced."""
@@ -74,6 +80,7 @@ class ServicePool:
         while True:
             if self._closed:
                 raise ActorError(f"{self.name(index)} was stopped") from cause
+            self._runtime.lost(self.name(index), cause)
             self.services[index].kill()
             self.deaths[index] += counts
             self.replaced[index] += 1
@@ -119,7 +126,7 @@ class ServicePool:
             left = max(0.0, deadline - time.monotonic())
             try:
                 service.ready().result(min(PLACE_S, left))
-                return
+                return self.note(index, self._state)
             except TimeoutError as error:
                 if not service.has_place():
                     raise NoPlace(

@@ -55,6 +55,7 @@ class RolloutPool:
             timeout_s=timeout_s,
             log_dir=log_dir,
             env=settings.environment(),
+            built="stale",
         )
         self._timeout_s, self._inline = timeout_s, runtime.mode == "inline"
         self._traffic, self._speeds, self._room = Traffic(), Speeds(), settings.max_concurrent

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from actors.placement import Group, Room
-from actors.service import Pending, Service
+from actors.service import Pending, Service, ServiceDied
 from agrl.errors import ConfigError
 from agrl.network import Host
 
@@ -38,6 +38,8 @@ class Runtime:
             raise ConfigError(f"ray.mode: unknown mode {self.mode!r}", hint="use local, cluster or inline")
         self._count_cpus = self.mode == "cluster" or cpus > 0
         self._owns_ray = False
+        self.on_change: Callable[..., None] | None = None  # told each change of a service's state: see ``note``
+        self.step: int | None = None  # of the run that is under way
         self._places: dict[str, Place] = {}  # of the actors for which there is something reserved, by their names
         self._services: dict[str, Service] = {}  # the last one started of each name
         if self.mode != "inline":
@@ -98,8 +100,21 @@ class Runtime:
         (inline: the environment is set where it is not set already, the output stays). ``cpu_share``: processes that
         share the CPUs of its host; as many threads as that leaves are OpenMP's where ``env`` does not say.
         """
+        self.note(name, "starting")
         self._services[name] = self._start(cls, name, args, kwargs, dict(env or {}), cpu_share, log_file)
         return self._services[name]
+
+    def note(self, name: str, state: str, cause: BaseException | None = None) -> None:
+        """The service is ``starting``, ``stale`` (it has not the weights to serve from), ``serving``, ``suspect`` (it
+        gives no answer, and is ended) or ``dead``."""
+        if self.on_change is None:
+            return
+        host = self._services[name].host() if state != "starting" and name in self._services else None
+        self.on_change(name, state, str(cause or ""), str(host or ""), self.step)
+
+    def lost(self, name: str, cause: BaseException) -> None:
+        """Note what ``cause`` says of a service that is to be replaced."""
+        self.note(name, "dead" if isinstance(cause, ServiceDied) else "suspect", cause)
 
     def _start(
         self, cls: type, name: str, args: tuple, kwargs: dict, env: dict, cpu_share: int, log_file: Path | str | None

@@ -8,14 +8,15 @@ from __future__ import annotations
 
 import threading
 import time
+from collections import deque
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import suppress
 from functools import partial
 from typing import Any, Protocol
 
 from actors.pool import NoPlace, ServicePool
-from actors.service import Pending, Service, ServiceDied
-from agrl.errors import WeightSyncError
+from actors.service import Pending, ServiceDied
+from agrl.errors import ActorError, LearnerLost, WeightSyncError
 from agrl.transport.collective import Meeting
 from agrl.transport.parcel import TransferFailed
 
@@ -30,9 +31,14 @@ class WeightSource(Protocol):
     model_path: str  # the folder that the learner began with
     served_beside: bool  # whether its low-rank updates may travel without the model; false where there are none
     trains_meanwhile: bool  # while engines use its weights: what a lost engine needs must have been stored before
+    sender: Any  # of a group: another one once the learner was lost and started anew
 
     def check_alive(self) -> None:
         """Raise LearnerError when the learner cannot give its weights any more."""
+        ...
+
+    def heal(self, error: Exception) -> None:
+        """Make good what broke a transfer, where that is a lost learner; else raise the error."""
         ...
 
     def address(self) -> str:
@@ -62,7 +68,7 @@ class WeightSync:
     def __init__(self, pool: ServicePool, model_path: str, transport: str, workers: int, timeout_s: float) -> None:
         self._pool, self._model_path, self._transport = pool, model_path, transport
         self._workers, self._timeout_s = workers, timeout_s
-        self._group: list[Service] = []  # the engines that have met the learner
+        self._group: list[Any] = []  # the learner's sender and the engines, once they have met
         self._source: WeightSource | None = None  # of the last broadcast
         self._adapters: bool | None = None  # whether low-rank updates travel alone; None: not yet decided
         self._turn = threading.RLock()  # a broadcast and the healing of an engine, which gets weights too
@@ -142,7 +148,17 @@ class WeightSync:
         return all(pending.result(self._timeout_s)["adapters"] for pending in asked)
 
     def _transfer(self, transport: str, indices: Sequence[int]) -> dict[int, Exception]:
-        """Bring the present weights to some engines; returns why each that does not have them has not."""
+        """Bring the present weights to some engines; returns why each that does not have them has not.
+
+        All of it is done again with a learner that was lost meanwhile and started anew.
+        """
+        while True:
+            try:
+                return self._transfer_once(transport, indices)
+            except (LearnerLost, ActorError) as error:
+                self._source.heal(error)
+
+    def _transfer_once(self, transport: str, indices: Sequence[int]) -> dict[int, Exception]:
         transfer = Transfer(self._pool, indices, self._timeout_s)
         try:
             if transport == "collective":
@@ -154,6 +170,7 @@ class WeightSync:
             transfer.give_up(failure)
         for index, version in transfer.finish(self.version).items():
             self.check_version(index, version)
+            self._pool.note(index, "serving")
         if transfer.missed:
             self._group = []
         return transfer.missed
@@ -161,7 +178,8 @@ class WeightSync:
     def _meet(self, transfer: Transfer) -> None:
         """A group of the learner and all engines, a new one where an engine has been replaced since the last."""
         present = self._pool.present
-        if self._group == [self._pool.services[index] for index in present]:
+        members = [self._source.sender, *(self._pool.services[index] for index in present)]
+        if self._group == members:
             return
         self._group = []
         world = 1 + self._workers * len(present)
@@ -171,7 +189,7 @@ class WeightSync:
         self._source.open("collective", meeting)
         transfer.settle()
         if not transfer.missed:
-            self._group = [self._pool.services[index] for index in present]
+            self._group = members
 
     def _along(self, meeting: Meeting, present: Sequence[int]) -> list[int]:
         """The engines in an order in which a chain from the learner leaves each host once."""
@@ -208,9 +226,11 @@ class StoredWeights:
 
     def complete(self, adapters: bool) -> None:
         """Store all that no transfer has stored."""
-        if not self._is_complete:
-            for _ in self.parcels(HEALING, adapters):
-                pass
+        while not self._is_complete:
+            try:
+                deque(self.parcels(HEALING, adapters), maxlen=0)
+            except (LearnerLost, ActorError) as error:
+                self._source.heal(error)
 
 
 class Transfer:

@@ -60,3 +60,7 @@ class NothingLearnedError(AgrlError):
 
 class LearnerError(AgrlError):
     """A learner rank died or failed; the message names the rank, the step and the last checkpoint."""
+
+
+class LearnerLost(LearnerError):
+    """A learner rank died or hangs, or the ranks cannot reach each other: ranks started anew can make it good."""

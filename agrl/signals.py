@@ -17,6 +17,7 @@ PATIENCE_S = 10.0  # what closing may take before another signal ends it by forc
 class _State:
     first: signal.Signals | None = None
     at = 0.0
+    held_back = False
 
 
 @contextlib.contextmanager
@@ -42,6 +43,19 @@ def stopping_signals() -> Iterator[None]:
             signal.signal(number, before[number])
 
 
+@contextlib.contextmanager
+def held_back() -> Iterator[None]:
+    """The block is done to its end; a signal that comes meanwhile stops the command then."""
+    _State.held_back = True
+    before = _State.first
+    try:
+        yield
+    finally:
+        _State.held_back = False
+    if _State.first is not before:
+        raise KeyboardInterrupt
+
+
 def received() -> signal.Signals | None:
     """The signal that stopped the command; None while there was none."""
     return _State.first
@@ -50,6 +64,8 @@ def received() -> signal.Signals | None:
 def _stop(number: int, frame: FrameType | None) -> None:
     if _State.first is None:
         _State.first, _State.at = signal.Signals(number), time.monotonic()
+        if _State.held_back:
+            return
         raise KeyboardInterrupt
     if time.monotonic() - _State.at > PATIENCE_S:
         _end_all(number)

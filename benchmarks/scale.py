@@ -76,6 +76,7 @@ def configure(folder: Path, engines: int, groups: int, steps: int, args: argpars
         "sync.transport=collective",  # as between the hosts of a cluster
         "sync.check=false",  # ranks without a model have no log-probabilities to compare with
         "trainer.max_idle_steps=0",
+        "learner.restarts=0",  # nor anything to take a snapshot of
         f"sft.batch_size={max(engines, 64)}",
     ]
     return load_config(settings)

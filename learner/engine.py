@@ -22,6 +22,7 @@ CHECKPOINT_TAG = "engine"
 OPERATORS = Path(sys.prefix) / "torch_extensions"
 STALE_S = 300.0  # compiling takes under a minute
 DTYPE_SECTION = {"bfloat16": "bf16", "float16": "fp16"}
+BYTES_OF_A_WEIGHT = 16  # in a checkpoint, at most: itself, in float32, and Adam's two moments
 
 
 def find_operators() -> None:
@@ -105,6 +106,7 @@ class TrainingEngine:
         policy = PolicyModel(lm)
         trained = [p for p in policy.parameters() if p.requires_grad]
         self._frozen = len(trained) < len(list(policy.parameters()))
+        self.checkpoint_bytes = BYTES_OF_A_WEIGHT * sum(p.numel() for p in trained)  # or less, of one rank
         groups = [
             {"params": [p for p in trained if p.ndim > 1], "weight_decay": weight_decay},
             {"params": [p for p in trained if p.ndim <= 1], "weight_decay": 0.0},  # norms and biases

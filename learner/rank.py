@@ -29,6 +29,7 @@ from learner.model import Model, Reference, StepSums
 from learner.outgoing import Outgoing
 from learner.policy import kl_to_reference, train_policy
 from learner.preference import sequence_logprobs, train_preference
+from learner.snapshot import Files, read_files, scratch, write_files
 from learner.supervised import train_sft
 from learner.throughput import ModelCost, Work, peak_operations
 
@@ -58,6 +59,8 @@ class LearnerRank:
 
     def __init__(self, settings: RankSettings, rank: int, world: int) -> None:
         self.settings, self.rank, self.world = settings, rank, world
+        self._snapshot_s = 0.0
+        self._held: dict[int, Files] = {}  # by rank, of ranks on other hosts
 
     def rendezvous(self) -> str:
         """A free "address:port" of this rank's host, for the process group."""
@@ -198,6 +201,30 @@ class LearnerRank:
         """Restore what ``save`` wrote."""
         self.model.engine.load(Path(folder))
         torch.set_rng_state(torch.load(Path(folder) / f"random-rank{self.rank}.pt", weights_only=True))
+
+    def snapshot(self) -> Files:
+        """What ``save`` writes, as a result that stays when this process ends; every rank must call it."""
+        began, self._snapshot_s = time.perf_counter(), 0.0
+        with scratch(self.model.engine.checkpoint_bytes) as folder:
+            self.save(str(folder))
+            found = read_files(folder)
+        self._snapshot_s = time.perf_counter() - began
+        return found
+
+    def snapshot_seconds(self) -> float:
+        """What the last ``snapshot`` took, 0 where it failed."""
+        return self._snapshot_s
+
+    def hold(self, rank: int, files: Files) -> None:
+        """Keep a copy of another rank's snapshot on this host, in the place of the last."""
+        self._held[rank] = files
+
+    def restore(self, *parts: Files) -> None:
+        """Be as this rank was when it took a snapshot; ``parts``: its own and, below ZeRO-3, that of rank 0."""
+        with scratch(sum(content.nbytes for part in parts for content in part.values())) as folder:
+            for part in parts:
+                write_files(folder, part)
+            self.load(str(folder))
 
     def export(self, folder: str) -> None:
         """Write an ordinary Hugging Face folder (from rank 0; every rank must call)."""

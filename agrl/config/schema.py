@@ -173,6 +173,7 @@ class ReplayConfig:
     sampling: Sampling = Sampling.difficulty  # or uniform: every prompt once an epoch
     floor: float = 0.1  # least relative weight of any prompt, so that nothing starves
     ema: float = 0.5  # weight of the newest outcome in a prompt's moving accuracy
+    restarts: int = 3  # times that the replay actor may die and be brought back, with all that it knew
 
 
 @dataclass
@@ -219,6 +220,7 @@ class LearnerConfig:
     importance: Importance = Importance.truncate  # of rollout-learner mismatch w: min(w, cap), mask outside, or none
     importance_cap: float = 2.0  # the cap; mask: w outside [1 / cap, cap] has no policy loss
     timeout_s: float = 1800.0  # seconds after which a learner call counts as hung
+    restarts: int = 3  # times that lost ranks are started anew, from the weights they had; 0: none, and no snapshots
 
 
 @dataclass
@@ -241,6 +243,7 @@ class TrainerConfig:
     evaluate_every: int = 0  # steps; 0: only before the first and after the last
     checkpoint_every: int = 0  # steps, of RL, SFT and DPO alike; 0: only after the last
     keep_checkpoints: int = 2  # older ones are deleted
+    grace_s: float = 30.0  # for a checkpoint of the last step when the run is told to stop (Ctrl-C, SIGTERM); 0: none
     seed: int = 0  # of everything random in a run
     require_parsing: bool = True  # stop when no answer of the start model parses and no guidance.source=reference helps
     max_idle_steps: int = 5  # steps in a row that train no token and end the run, 0: none

@@ -11,7 +11,7 @@ from __future__ import annotations
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 from actors.threads import InThread
@@ -45,6 +45,11 @@ class Filling:
     decisions: list[Decision] = field(default_factory=list)
     mixed: list[ScoredGroup] = field(default_factory=list)
     guided: dict[str, GuideOutcome] = field(default_factory=dict)
+
+    def copy(self) -> Filling:
+        """As it is now: this one will get more."""
+        lists = list(self.sampled), list(self.decisions), list(self.mixed)
+        return Filling(self.step, *lists, dict(self.guided))
 
     @property
     def kept(self) -> int:
@@ -85,9 +90,8 @@ class FreeRunning:
         clock = Clock(*GENERATION)
         with clock("wait"):
             batch = self._next()
-        batch.clock = clock
         using = InThread(beside, "beside") if beside else None
-        result = train_batch(self._s, self._without_stale(batch), using)
+        result = train_batch(self._s, self._without_stale(replace(batch, clock=clock)), using)
         with self._more:
             self._trained, self._version = step + 1, self._s.learner.version
         self._flow.wake()  # there is room for more
@@ -107,9 +111,8 @@ class FreeRunning:
         if stale:
             names = [group.example.id for group in stale]
             self._s.replay.call("drop", names, batch.step, "stale").result()
-            batch.groups = [group for group in batch.groups if group.example.id not in names]
-        batch.metrics["staleness/dropped"] = float(len(stale))
-        return batch
+        groups = [group for group in batch.groups if not any(group is old for old in stale)]
+        return replace(batch, groups=groups, metrics=batch.metrics | {"staleness/dropped": float(len(stale))})
 
     @property
     def _most(self) -> int:
@@ -119,7 +122,7 @@ class FreeRunning:
     def halted(self) -> Iterator[Ahead | None]:
         """What is ahead, which does not change meanwhile; for a checkpoint."""
         with self._turn, self._more:
-            yield Ahead(self._ready, self._filling, [*self._begun, *self._flow.running])
+            yield Ahead(list(self._ready), self._filling.copy(), [*self._begun, *self._flow.running])
 
     def finish(self) -> list[dict[str, Any]]:
         """Stop generating; returns the ledger's rows of what is given back."""

@@ -13,6 +13,7 @@ from agrl.driver.folder.claim import claimed
 from agrl.driver.folder.run_folder import Checkpoint, RunFolder
 from agrl.driver.pipeline import open_pipeline
 from agrl.driver.run.checkpoint import Length, is_due, to_resume
+from agrl.driver.run.cut import AHEAD, REPLAY, Cuts, save_ahead
 from agrl.driver.run.run import Evaluation, Run, running
 from agrl.driver.run.stall import StallWatch
 from agrl.driver.services.learner_weights import broadcast_weights
@@ -21,9 +22,6 @@ from agrl.errors import ConfigError, NothingLearnedError
 from agrl.relevance.records import Provenance
 from agrl.report.progress import numbers, progress
 from agrl.report.recorder import Recorder, sample_row
-
-REPLAY = "replay.npz"  # the replay actor's part of a checkpoint, which it writes and reads itself
-AHEAD = "ahead.pickle"  # the batch of the next step, where it was generated before the checkpoint was written
 
 
 def train(config: Config, console, resume: bool = False, prepared: bool = False) -> RunFolder:
@@ -50,20 +48,20 @@ def reinforce(run: Run, checkpoint: Checkpoint | None = None) -> None:
     config = run.s.config.trainer
     watch = StallWatch(config.max_idle_steps)
     first, ahead = _restore(run, watch, checkpoint) if checkpoint else (0, None)
-    pipeline = open_pipeline(run.s, config.steps, first, ahead)
-    with run.recorder("rl", config.steps, first) as recorder:
-        _steps(run, pipeline, recorder, watch, first)
+    pipeline, cuts = open_pipeline(run.s, config.steps, first, ahead), Cuts(run)
+    with run.recorder("rl", config.steps, first) as recorder, cuts.saved_when_stopped():
+        _steps(run, pipeline, recorder, watch, cuts, first)
         recorder.ledger(pipeline.finish())
         watch.finish()
         run.finish(config.steps)
 
 
-def _steps(run: Run, pipeline, recorder: Recorder, watch: StallWatch, first: int) -> None:
+def _steps(run: Run, pipeline, recorder: Recorder, watch: StallWatch, cuts: Cuts, first: int) -> None:
     config = run.s.config.trainer
     with progress(run.console, "RL", config.steps) as bar:
         bar.advance(first)
         for step in range(first, config.steps):
-            evaluation = _evaluation(run, step)
+            run.s.runtime.step, evaluation = step, _evaluation(run, step)
             result = pipeline.step(step, evaluation and evaluation.measure)
             if evaluation:
                 evaluation.keep()
@@ -75,6 +73,8 @@ def _steps(run: Run, pipeline, recorder: Recorder, watch: StallWatch, first: int
             except NothingLearnedError:
                 _checkpoint(run, pipeline, watch, done)  # what it learned before is not lost
                 raise
+            with pipeline.halted() as ahead:
+                cuts.take(done, ahead, watch)
             if is_due(config, done, config.steps):
                 _checkpoint(run, pipeline, watch, done)
 
@@ -89,8 +89,7 @@ def _checkpoint(run: Run, pipeline, watch: StallWatch, done: int) -> None:
     def also(folder: Path) -> None:
         with pipeline.halted() as ahead:
             run.s.replay.call("save", str((folder / REPLAY).absolute())).result()
-            if ahead:
-                (folder / AHEAD).write_bytes(pickle.dumps(ahead))
+            save_ahead(folder, ahead)
 
     run.checkpoint(done, run.s.config.trainer.steps, also, watch=watch.state_dict())
 

@@ -16,8 +16,8 @@ def placement_groups(config: Config, services: Collection[str] = SERVICES) -> li
 
     Learner ranks sit on as few hosts as possible, since every backward pass goes over the network between them; engines
     on as many as possible; all GPUs of one engine on one host. ``ray.placement=colocated`` puts learner rank i and
-    engine i on the same GPUs, or on the same host where they have none. The replay actor sits beside rank 0: a run
-    outlives the loss of neither, and so of no more hosts than it must.
+    engine i on the same GPUs, or on the same host where they have none. The replay actor sits beside rank 0: the
+    loss of any other host costs it nothing.
     """
     shared = config.ray.placement == Placement.colocated and {"learner", "rollout"} <= set(services)
     share = 0.5 if shared else 1.0  # of its GPUs, that Ray counts for an actor

@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from agrl.report import charts, tables
+from agrl.report.events import deaths
 from agrl.report.findings import findings
 from agrl.report.html import write_page
 from agrl.report.progress import duration
@@ -35,6 +36,7 @@ def context(run: RunData) -> dict[str, Any]:
         "trajectories": [_trajectory(run, sample) for sample in choose(run.samples)],
         "times": _times(run),
         "hosts": _hosts(run),
+        "deaths": [_death(run, lost) for lost in deaths(run.events)],
         "config": run.config_text,
         "rulebook": run.rulebook_text,
         "versions": run.versions,
@@ -96,6 +98,19 @@ def _hosts(run: RunData) -> list[tuple[str, list[str]]]:
     for actor, host in run.summary.get("placement", {}).items():
         hosts.setdefault(f"{host['name']} ({host['address']})", []).append(actor)
     return sorted(hosts.items())
+
+
+def _death(run: RunData, lost: dict[str, Any]) -> dict[str, str]:
+    """Who was lost when, why, and until another one served in its place."""
+    began = run.events[0]["time"]
+    return {
+        "actor": lost["actor"],
+        "step": "" if lost["step"] is None else str(lost["step"]),
+        "after": duration(lost["time"] - began),
+        "back": "-" if lost["back_s"] is None else f"{lost['back_s']:.1f} s",
+        "host": lost["host"],
+        "cause": lost["cause"].splitlines()[0] if lost["cause"] else "",
+    }
 
 
 def _trajectory(run: RunData, sample: dict[str, Any]) -> dict[str, Any]:

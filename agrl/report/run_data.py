@@ -11,6 +11,7 @@ from typing import Any
 import yaml
 
 from agrl.errors import DataError
+from agrl.report.events import read_events
 from agrl.report.recorder import METRICS, SAMPLES, read_jsonl
 
 FIRST, LAST = "before", "after"  # the labels of the evaluations at the two ends of a training run
@@ -33,6 +34,7 @@ class RunData:
     summary: dict[str, Any] = field(default_factory=dict)
     metrics: dict[str, list[dict[str, Any]]] = field(default_factory=dict)
     samples: list[dict[str, Any]] = field(default_factory=list)
+    events: list[dict[str, Any]] = field(default_factory=list)
     evaluations: dict[str, dict[str, Evaluation]] = field(default_factory=dict)
 
     @property
@@ -100,6 +102,7 @@ def read_run(path: Path) -> RunData:
     if "sft" not in run.metrics:  # a demo keeps its cold start in a run folder of its own
         run.metrics |= _metrics(path / "sft" / METRICS)
     run.samples = list(read_jsonl(path / SAMPLES)) if (path / SAMPLES).exists() else []
+    run.events = read_events(path)
     run.evaluations = _evaluations(path / "evaluation")
     if not run.metrics and not run.evaluations:
         raise DataError(

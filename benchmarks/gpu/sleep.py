@@ -37,13 +37,16 @@ PROMPT = 64
 class Weights:
     """What the engine was built with, as a learner would give it."""
 
-    model_path, served_beside, trains_meanwhile = "", False, False
+    model_path, served_beside, trains_meanwhile, sender = "", False, False, None
 
     def __init__(self, runtime: Runtime, path: str, dtype: str) -> None:
         self._runtime, self._lm = runtime, load_model(path, dtype)
 
     def check_alive(self) -> None:
         pass
+
+    def heal(self, error: Exception) -> None:
+        raise error
 
     def parcels(self, transport: str, adapters: bool) -> Iterator[list[Pending]]:
         named = [(name, weight.detach()) for name, weight in self._lm.named_parameters()]

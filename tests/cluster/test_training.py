@@ -11,6 +11,7 @@ from pathlib import Path
 import pytest
 
 from agrl.driver.folder.run_folder import RunFolder
+from agrl.report.events import read_events
 from agrl.report.recorder import read_jsonl
 from tests.cluster.conftest import SEVERAL
 from tests.cluster.hosts import HostError
@@ -46,11 +47,13 @@ def test_its_weights_are_bit_for_bit_those_of_the_same_run_on_one_host(cluster, 
     assert weights(run[0]) == weights(alone) != weights(world)
 
 
-def test_a_learner_host_that_dies_is_named_and_other_hosts_go_on_to_the_same_weights(cluster, world, run):
+def test_a_learner_host_that_dies_is_named_where_nothing_heals_and_other_hosts_go_on_to_the_same_weights(
+    cluster, world, run
+):
     """Killed after the first of three steps. A new job goes on, on the hosts that are left and with one engine instead
     of two, and ends bit for bit as the run that was left in peace."""
     peace, run = run[0], cluster.hosts.shared / "killed"
-    words = ("ray=cluster", *SEVERAL, "trainer.checkpoint_every=1")
+    words = ("ray=cluster", *SEVERAL, "trainer.checkpoint_every=1", "learner.restarts=0", "replay.restarts=0")
     job = cluster.submit("agrl", "train", *overrides(world, run, *words))
     wait_for_checkpoint(job, run)
     host = next(h for h in range(len(cluster.cpus)) if h != HEAD and cluster.has(h, "LearnerRank"))
@@ -71,6 +74,27 @@ def test_a_learner_host_that_dies_is_named_and_other_hosts_go_on_to_the_same_wei
     assert cluster.hosts.name(host) not in {where["name"] for where in placement.values()}
     assert [row["step"] for row in read_jsonl(run / "metrics.jsonl")] == [0, 1, 2]
     assert weights(run) == weights(peace)
+
+
+def test_a_run_goes_on_with_another_learner_when_the_host_of_a_rank_dies_to_the_same_weights(cluster, world, run):
+    """The hosts that are left have no room for the rank, which waits until its host is back. Its snapshot was on that
+    host, and on another one."""
+    peace, run = run[0], cluster.hosts.shared / "healed"
+    words = ("ray=cluster", *SEVERAL, "trainer.checkpoint_every=1")
+    job = cluster.submit("agrl", "train", *overrides(world, run, *words))
+    wait_for_checkpoint(job, run)
+    host = next(h for h in range(len(cluster.cpus)) if h != HEAD and cluster.has(h, "LearnerRank"))
+    cluster.hosts.kill(host)
+    try:
+        cluster.wait_lost(host)
+    finally:
+        cluster.hosts.start(host)
+        cluster.join(host)
+    said = job.wait(240)
+    lost = {event["actor"] for event in read_events(run) if event["state"] == "dead"}
+    assert {"learner-0", "learner-1"} <= lost, "all ranks start anew"
+    assert list(read_jsonl(run / "metrics.jsonl"))[-1]["actors/learner_restarts"] >= 1, said
+    assert weights(run) == weights(peace), said
 
 
 def test_a_run_goes_on_without_the_engine_of_a_host_that_dies_to_the_same_weights(cluster, world, run):

@@ -12,7 +12,7 @@ import numpy as np
 
 from agrl.algorithms.batch import TrainSequence
 from agrl.config.compose import load_config
-from agrl.driver.services import learners
+from agrl.driver.services import learner_ranks
 from agrl.driver.services.learners import LearnerGroup
 from agrl.driver.services.runtime import start_runtime
 from learner.rank import LearnerRank
@@ -39,7 +39,7 @@ def sequences(seed: int) -> list[TrainSequence]:
 
 
 def main(model: str, folder: Path) -> None:
-    learners.LearnerRank = ToldToShareMemory
+    learner_ranks.LearnerRank = ToldToShareMemory
     words = ["experiment=agrl_tiny", "ray=cluster", f"model.path={model}", f"run={folder}"]
     words += ["learner.ranks=2", "learner.threads=2", "learner.timeout_s=60", "learner.packing=padded"]
     config = load_config(words)

@@ -71,6 +71,7 @@ def test_a_model_that_answers_nothing_is_not_trained_and_the_person_is_told_what
 def test_a_run_goes_on_where_sigterm_or_the_death_of_its_learner_ended_it_and_does_every_step_once(world, tmp_path):
     run = tmp_path / "run"
     words = overrides(world, run, "trainer.steps=1000", "trainer.checkpoint_every=1", "data.max_evaluation=2", *TAUGHT)
+    words.append("learner.restarts=0")
     started, code, said = ended(("train", *words), run / "checkpoints" / "step-000001", signal.SIGTERM)
     assert code == 143
     assert "Terminated." in said and f"agrl train --resume {run}" in said and "Traceback" not in said

@@ -18,7 +18,7 @@ from actors.runtime import Runtime
 from agrl.algorithms.batch import TrainSequence
 from agrl.config.compose import load_config
 from agrl.config.schema import Packing
-from agrl.driver.services import learners
+from agrl.driver.services import learner_ranks
 from agrl.driver.services.learner_weights import LearnerWeights
 from agrl.driver.services.learners import LearnerGroup
 from agrl.errors import DivergenceError, LearnerError, WeightSyncError
@@ -67,7 +67,7 @@ def start(runtime, tmp_path_factory):
         return group, group.setup() if begun else group.restart(config)
 
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(learners, "LearnerRank", SmallChunks)
+        patch.setattr(learner_ranks, "LearnerRank", SmallChunks)
         yield begin
     for group in staying.values():
         group.close()
@@ -239,8 +239,8 @@ def test_a_loss_that_is_not_finite_stops_the_run_by_name(start, model_path):
         group.train_policy(batch, lr=1e-3)
 
 
-def test_a_rank_that_dies_ends_the_group_by_name(start, model_path):
-    group, _ = start(settings(model_path, ranks=2), ends=True)
+def test_a_rank_that_dies_ends_a_group_that_may_not_heal_by_name(start, model_path):
+    group, _ = start(settings(model_path, ranks=2, restarts=0), ends=True)
     group.ranks[1].kill()
     with pytest.raises(LearnerError, match="learner-1"):
         group.train_policy(sequences(), lr=1e-3)
@@ -273,7 +273,7 @@ class ToldToShareMemory(LearnerRank):
 
 
 def test_two_ranks_of_one_host_may_share_memory_and_one_that_hangs_is_named(runtime, model_path, tmp_path, monkeypatch):
-    monkeypatch.setattr(learners, "LearnerRank", ToldToShareMemory)
+    monkeypatch.setattr(learner_ranks, "LearnerRank", ToldToShareMemory)
     config = settings(model_path, ranks=2)
     group = LearnerGroup(runtime, config, tmp_path)
     group.setup()

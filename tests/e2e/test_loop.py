@@ -164,6 +164,7 @@ def _learn_something(services) -> dict[str, float]:
 
 def test_a_run_that_loses_its_learner_goes_on_exactly_from_the_last_checkpoint(world, tmp_path, monkeypatch):
     steady = ["trainer.checkpoint_every=2", "trainer.steps=4", "learner.lr=1e-3", "guidance.tau=0.5"]
+    steady += ["learner.restarts=0"]
     whole = tmp_path / "whole"
     train(config(world, whole, *steady), silent())
 

@@ -14,7 +14,7 @@ from actors.rollout_pool import RolloutPool
 from actors.runtime import Runtime
 from agrl.algorithms.batch import TrainSequence
 from agrl.config.compose import load_config
-from agrl.driver.services import learners
+from agrl.driver.services import learner_ranks
 from agrl.driver.services.learner_weights import broadcast_weights
 from agrl.driver.services.learners import LearnerGroup
 from agrl.models.build import TinyShape, make_tiny_model
@@ -62,7 +62,7 @@ def model(tmp_path_factory):
 @pytest.fixture
 def start(runtime, model, tmp_path, monkeypatch):
     """Starts a learner and rollout actors by overrides; both end with the test."""
-    monkeypatch.setattr(learners, "LearnerRank", SmallBuckets)
+    monkeypatch.setattr(learner_ranks, "LearnerRank", SmallBuckets)
     started = []
 
     def begin(*overrides):
@@ -129,7 +129,7 @@ def test_a_group_of_its_own_broadcasts_from_sharded_ranks_and_heals(start):
         learn(learner)
         broadcast_weights(learner, pool)
         assert largest_gap(learner, pool) < GAP
-    assert len(pool._sync._group) == 2
+    assert len(pool._sync._group) == 3
     os.kill(pool.info()[1]["pid"], signal.SIGKILL)
     time.sleep(0.5)
     learn(learner)
@@ -138,7 +138,7 @@ def test_a_group_of_its_own_broadcasts_from_sharded_ranks_and_heals(start):
     assert pool.metrics()["actors/rollout_restarts"] == 1.0 and pool._sync._group == []
     learn(learner)
     broadcast_weights(learner, pool)  # by a new group
-    assert largest_gap(learner, pool) < GAP and len(pool._sync._group) == 2
+    assert largest_gap(learner, pool) < GAP and len(pool._sync._group) == 3
     assert [info["version"] for info in pool.info()] == [4, 4]
 
 

@@ -31,6 +31,19 @@ def test_the_first_signal_interrupts_and_the_next_let_it_close(number):
         assert received() is None
 
 
+def test_a_signal_that_is_held_back_stops_the_command_when_the_block_is_done():
+    done = []
+    with stopping_signals():
+        with pytest.raises(KeyboardInterrupt):
+            with signals.held_back():
+                os.kill(os.getpid(), signal.SIGTERM)
+                done.append("inside")
+            done.append("after")
+        assert done == ["inside"] and received() == signal.SIGTERM
+    with stopping_signals(), signals.held_back():
+        pass
+
+
 def test_handlers_are_put_back_and_what_was_ignored_stays_ignored(monkeypatch):
     before = [signal.getsignal(number) for number in NUMBERS]
     signal.signal(signal.SIGHUP, signal.SIG_IGN)  # as nohup does

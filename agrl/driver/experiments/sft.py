@@ -29,6 +29,7 @@ from agrl.placement.foresight import first_lines
 from agrl.placement.places import host_lines
 from agrl.relevance.hints import reference_judgement
 from agrl.relevance.records import Example
+from agrl.report.events import EventLog
 from agrl.report.progress import numbers, phase, progress
 
 T = TypeVar("T")
@@ -67,6 +68,7 @@ def supervised(config: Config, console, resume: bool = False) -> RunFolder:
 def running_learner(config: Config, folder: RunFolder, console) -> Iterator[LearnerGroup]:
     """Start a learner alone, and stop it at the end."""
     runtime = start_runtime(config, folder.path, ["learner"])
+    runtime.on_change = EventLog(folder.path)
     try:
         with phase(console, "Loading the learner"):
             learner = LearnerGroup(runtime, config, folder.logs)

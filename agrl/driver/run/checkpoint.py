@@ -14,8 +14,9 @@ from typing import Any
 from agrl.algorithms.schedule import learning_rate
 from agrl.config.schema import DpoConfig, LearnerConfig, SftConfig, TrainerConfig
 from agrl.driver.folder.run_folder import Checkpoint, RunFolder
+from agrl.driver.services.learner_snapshots import LearnerCut
 from agrl.driver.services.learners import LearnerGroup
-from agrl.errors import ConfigError
+from agrl.errors import ConfigError, DiskError
 from agrl.report.progress import number, phase
 
 
@@ -26,7 +27,7 @@ def is_due(trainer: TrainerConfig, done: int, steps: int) -> bool:
 
 def save_checkpoint(
     folder: RunFolder,
-    learner: LearnerGroup,
+    learner: LearnerGroup | LearnerCut,
     done: int,
     steps: int,
     keep: int,
@@ -67,10 +68,17 @@ class Length:
 def to_resume(folder: RunFolder, length: Length, console) -> Checkpoint | None:
     """The checkpoint of a claimed folder to go on from, with a line where the learning rate will jump there.
 
-    None when the run has done all its steps already, which is said. Raises ConfigError when it has done more.
+    None when the run has done all its steps already, which is said. A damaged one is passed over, with a line that says
+    why. Raises ConfigError when the run has done more steps; DiskError when no checkpoint is whole.
     """
-    last = folder.latest()
-    assert last is not None, "a run without a checkpoint is not claimed to be resumed"
+    last, passed = folder.newest_whole()
+    for line in passed:
+        console.print(f"A damaged checkpoint is passed over: {line}", markup=False, soft_wrap=True)
+    if last is None:
+        raise DiskError(
+            f"no checkpoint of {folder.path} is whole: {'; '.join(passed)}",
+            hint="copy one back from where there is a whole one, or start a new run; check the disk",
+        )
     if last.step > length.steps:
         raise ConfigError(
             f"{length.key}={length.steps}, but {folder.path} has been trained for {last.step} steps",

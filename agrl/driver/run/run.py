@@ -21,6 +21,7 @@ from agrl.driver.run.description import check_pool, describe
 from agrl.driver.run.recording import open_recorder, where_watched
 from agrl.driver.run.results import leave_results
 from agrl.driver.run.stall import needs_answers, refuse_unparsed
+from agrl.driver.services.learner_snapshots import LearnerCut
 from agrl.driver.services.prompt_encoder import PromptEncoder
 from agrl.driver.services.services import Services, start_services
 from agrl.errors import ConfigError
@@ -93,12 +94,19 @@ class Run:
         for evaluation in self._evaluated if self._recorder else ():
             self._recorder.log_evaluation(*evaluation)
 
-    def checkpoint(self, done: int, steps: int, also: Callable[[Path], None] | None = None, **more: Any) -> None:
+    def checkpoint(
+        self,
+        done: int,
+        steps: int,
+        also: Callable[[Path], None] | None = None,
+        learner: LearnerCut | None = None,
+        **more: Any,
+    ) -> None:
         """Write a checkpoint after ``done`` of ``steps`` steps, with ``more`` beside the learner's state, and what
-        ``also`` writes into its folder."""
+        ``also`` writes into its folder. ``learner``: as it was then, where it has gone on since."""
         keep, times = self.s.config.trainer.keep_checkpoints, {"wall_s": self.wall_s, "phases": dict(self.phases)}
         with self.clock("checkpoint"):
-            save_checkpoint(self.folder, self.s.learner, done, steps, keep, also, **times, **more)
+            save_checkpoint(self.folder, learner or self.s.learner, done, steps, keep, also, **times, **more)
 
     def restore(self, checkpoint: Checkpoint) -> int:
         """Bring the learner and the clocks to where the checkpoint was taken; returns the next step."""

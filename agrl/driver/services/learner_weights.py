@@ -13,8 +13,12 @@ from agrl.transport.parcel import TransferFailed
 
 
 def broadcast_weights(learner: LearnerGroup, rollouts: RolloutPool) -> None:
-    """Give every rollout actor the parameters as they are now, without passing the driver."""
+    """Give every rollout actor the parameters as they are now, without passing the driver.
+
+    Then, while the engines use them, every rank takes a snapshot.
+    """
     rollouts.broadcast(learner.version, LearnerWeights(learner))
+    learner.keep()
 
 
 class LearnerWeights:
@@ -26,14 +30,23 @@ class LearnerWeights:
 
     @property
     def served_beside(self) -> bool:
-        return self._learner.config.model.lora_rank > 0 and self._learner.on_first_rank("served_beside")
+        return self._learner.config.model.lora_rank > 0 and self._learner.healing(
+            lambda: self._learner.on_first_rank("served_beside")
+        )
 
     @property
     def trains_meanwhile(self) -> bool:
         return self._learner.config.trainer.max_staleness > 0
 
+    @property
+    def sender(self) -> Service:
+        return self._learner.ranks[0]
+
     def check_alive(self) -> None:
         self._learner.check_alive()
+
+    def heal(self, error: Exception) -> None:
+        self._learner.heal(error)
 
     def address(self) -> str:
         return self._learner.on_first_rank("rendezvous")

@@ -2,87 +2,23 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 
-from actors.runtime import Runtime
-from actors.service import Pending, Service
 from agrl.algorithms.batch import Minibatch, PreferencePair, TrainSequence, plan_minibatches, plan_pairs
 from agrl.algorithms.columns import Columns
 from agrl.algorithms.policy_loss import LossSettings
 from agrl.algorithms.preference import PreferenceSettings
 from agrl.config.schema import Config, KLIn
-from agrl.driver.services.rank_failures import wait_for_ranks
-from learner.rank import LearnerRank, RankSettings, StepSums
+from agrl.driver.services.learner_ranks import LearnerRanks
+from learner.rank import StepSums
 from learner.sync_check import staleness_metrics, sync_metrics
 from learner.throughput import throughput_metrics
 
-CPU_ENVIRONMENT = {"DS_ACCELERATOR": "cpu"}
 
-
-class LearnerGroup:
-    """The data-parallel ranks of the learner. ``version`` counts the weight versions that it has produced."""
-
-    def __init__(self, runtime: Runtime, config: Config, log_dir: Path) -> None:
-        self.runtime, self.config = runtime, config
-        self.version, self.doing = 0, "start-up"
-        c, ranks = config.learner, config.learner.ranks
-        settings, names = self._settings(config), [f"learner-{rank}" for rank in range(ranks)]
-        env = {"OMP_NUM_THREADS": str(c.threads)} if c.threads else {}
-        self.ranks: list[Service] = [
-            runtime.start(
-                LearnerRank,
-                name,
-                settings,
-                rank,
-                ranks,
-                env=env if c.gpus_per_rank else env | CPU_ENVIRONMENT,
-                cpu_share=runtime.most_on_a_host(names),
-                log_file=log_dir / f"{name}.log",
-            )
-            for rank, name in enumerate(names)
-        ]
-
-    def setup(self) -> str:
-        """Load the model on every rank; returns a line that says so where it does not take ``learner.packing``."""
-        one_host = len(set(self.on_all_ranks("host"))) == 1
-        return self._loaded(self.on_all_ranks("setup", self.on_first_rank("rendezvous"), one_host))
-
-    def restart(self, config: Config) -> str:
-        """Begin another run on the same ranks: its model, a fresh optimizer, its settings; ``version`` goes on.
-
-        Returns what ``setup`` does.
-        """
-        self.config = config
-        self.version += 1
-        return self._loaded(self.on_all_ranks("start", self._settings(config)))
-
-    def _loaded(self, ranks: list[tuple[str, str]]) -> str:
-        self.packing, reason = ranks[0]  # the configuration asks, the model decides
-        path = self.config.model.path
-        return f"Note: {path} is trained with learner.packing={self.packing}, because {reason}" if reason else ""
-
-    def _settings(self, config: Config) -> RankSettings:
-        c = config.learner
-        return RankSettings(
-            model_path=config.model.path,
-            dtype=config.model.dtype,
-            zero_stage=c.zero_stage,
-            lr=c.lr,
-            weight_decay=c.weight_decay,
-            max_grad_norm=c.max_grad_norm,
-            gradient_checkpointing=config.model.gradient_checkpointing,
-            lora_rank=config.model.lora_rank,
-            lora_alpha=config.model.lora_alpha,
-            seed=config.trainer.seed,
-            threads=c.threads,
-            timeout_s=c.timeout_s,
-            reference=c.kl_coef > 0,
-            packing=c.packing.value,
-        )
+class LearnerGroup(LearnerRanks):
+    """One call for each thing that the algorithm asks of the learner; a lost rank is healed within it."""
 
     def train_policy(self, sequences: list[TrainSequence], lr: float) -> dict[str, float]:
         """One batch of reinforcement learning; the weights become version ``self.version``. Returns metrics."""
@@ -91,9 +27,8 @@ class LearnerGroup:
         loss = loss_settings(c)
         tolerance = c.sync.max_mean_gap if c.sync.check else None
         about = loss, c.rollout.temperature, lr, self.version, tolerance
-        sums = self._on_batch("train_policy", Columns(sequences), plan, *about)
-        self.version += 1
-        return _policy_metrics(sums, len(plan), lr)
+        sums = self._train("train_policy", Columns(sequences), plan, *about)
+        return _policy_metrics(sums, len(plan), lr) | self._metrics()
 
     def kl_to_reference(self, sequences: list[TrainSequence]) -> np.ndarray:
         """KL(policy || start model) estimated from each response, summed over its tokens: float64 [N], nats."""
@@ -104,8 +39,8 @@ class LearnerGroup:
 
     def train_sft(self, sequences: list[TrainSequence], lr: float) -> dict[str, float]:
         """One optimizer step of cross-entropy on the responses. Returns metrics."""
-        sums = _merge(self._on_batch("train_sft", Columns(sequences), self._plan(sequences, 1), lr))
-        self.version += 1
+        sums = _merge(self._train("train_sft", Columns(sequences), self._plan(sequences, 1), lr))
+        self._keep_at_times()
         return {
             "loss/total": sums.total["loss"],
             "grad_norm": sums.maximum["grad_norm"],
@@ -124,8 +59,8 @@ class LearnerGroup:
         c = self.config
         plan = plan_pairs(pairs, c.learner.ranks, c.learner.micro_batch_tokens, self.packing)
         settings = PreferenceSettings(c.dpo.beta, c.dpo.label_smoothing, c.dpo.sft_coef)
-        sums = _merge(self._on_batch("train_preference", pairs, plan, settings, lr))
-        self.version += 1
+        sums = _merge(self._train("train_preference", pairs, plan, settings, lr))
+        self._keep_at_times()
         share = {name: sums.total[name] / len(pairs) for name in sums.total if name.startswith("reward_")}
         return {
             "loss/total": sums.total["loss"],
@@ -136,52 +71,30 @@ class LearnerGroup:
             **throughput_metrics(sums.total, sums.maximum["seconds"]),
         }
 
-    def check_alive(self) -> None:
-        """Raise LearnerError when a rank has died while there was nothing for it to do."""
-        self.doing = "rollouts"
-        self._gather({rank.call("host"): rank for rank in self.ranks})
-
-    def on_first_rank(self, method: str, *args: Any) -> Any:
-        """A call that rank 0 alone is to answer."""
-        return self.on_ranks(self.ranks[:1], method, *args)[0]
-
-    def on_all_ranks(self, method: str, *args: Any) -> list[Any]:
-        """A call that every rank is to answer."""
-        return self.on_ranks(self.ranks, method, *args)
-
-    def on_ranks(self, ranks: Sequence[Service], method: str, *args: Any) -> list[Any]:
-        """A call that some ranks are to answer."""
-        self.doing = method.replace("_", " ")
-        return self._gather({rank.call(method, *args): rank for rank in ranks})
-
-    def _on_batch(self, method: str, batch: Any, plan: Any, *args: Any) -> list[Any]:
-        """A call to every rank about one batch and its plan: both are stored once, however many ranks read them."""
-        return self.on_all_ranks(method, self.runtime.put(batch), self.runtime.put(plan), *args)
-
     def rest(self) -> None:
         """Give back the GPU memory that only training needed."""
-        self.on_all_ranks("rest")
+        self.healing(lambda: self.on_all_ranks("rest"))
 
     def save(self, folder: Path) -> None:
         """Write every rank's part of a checkpoint under ``folder``, which all ranks must see."""
-        self.on_all_ranks("save", str(folder.absolute()))
+        self.healing(lambda: self.on_all_ranks("save", str(folder.absolute())))
 
     def load(self, folder: Path, version: int) -> None:
         """Restore a checkpoint and the version of its weights."""
-        self.on_all_ranks("load", str(folder.absolute()))
+        self._snapshots = self.healing(lambda: self._loaded_from(folder))
         self.version = version
 
     def export(self, folder: Path) -> None:
         """Write the model as an ordinary Hugging Face folder."""
-        self.on_all_ranks("export", str(folder.absolute()))
+        self.healing(lambda: self.on_all_ranks("export", str(folder.absolute())))
 
     def gauges(self) -> dict[str, dict[str, float]]:
-        """What the driver knows of each rank, by name; one that dies ends the run."""
-        return {rank.name: {"restarts": 0.0} for rank in self.ranks}
+        """What the driver knows of each rank, by name; all are started anew together."""
+        return {rank.name: {"restarts": float(self.lost)} for rank in self.ranks}
 
-    def close(self) -> None:
-        for rank in self.ranks:
-            rank.kill()
+    def _metrics(self) -> dict[str, float]:
+        about = {"actors/learner_restarts": float(self.lost)}
+        return about | ({"learner/snapshot_seconds": self._snapshots.takes_s} if self._snapshots.newest else {})
 
     def _plan(
         self, sequences: list[TrainSequence], optimizer_steps: int, aggregation: str = "token"
@@ -190,15 +103,6 @@ class LearnerGroup:
         return plan_minibatches(
             sequences, optimizer_steps, c.ranks, c.micro_batch_tokens, aggregation, longest, self.packing
         )
-
-    def _gather(self, calls: dict[Pending, Service]) -> list[Any]:
-        """All answers, in order; the first that fails ends the group: the others would wait for it in a collective."""
-        try:
-            wait_for_ranks(calls, self.config.learner.timeout_s, self.doing)
-        except BaseException:
-            self.close()
-            raise
-        return [pending.result() for pending in calls]
 
 
 def _merge(ranks: list[StepSums]) -> StepSums:

@@ -12,7 +12,7 @@ from collections.abc import Mapping, Sequence
 
 from actors.runtime import wait_any
 from actors.service import Pending, Service, ServiceDied
-from agrl.errors import AgrlError, LearnerError
+from agrl.errors import AgrlError, LearnerLost
 
 LOOK_S = 5.0  # for a rank to say where it is
 LAST_WORDS_S = 30.0  # from a broken collective to Ray's word on who has died
@@ -23,7 +23,7 @@ IN_COLLECTIVE = re.compile(r"/(?:torch/distributed|deepspeed/comm)/.*:(?!wrapper
 def wait_for_ranks(calls: Mapping[Pending, Service], limit_s: float, doing: str) -> None:
     """Wait until every rank has answered; ``limit_s`` seconds without any answer are too many.
 
-    Raises LearnerError naming the rank that died or hangs, and its host; what a rank raised itself as it is.
+    Raises LearnerLost naming the rank that died or hangs, and its host; what a rank raised itself as it is.
     """
     waiting = dict(calls)
     while waiting:
@@ -44,11 +44,11 @@ def wait_for_ranks(calls: Mapping[Pending, Service], limit_s: float, doing: str)
                 raise _broken(rank, error, waiting, doing) from error
 
 
-def _died(death: ServiceDied, doing: str) -> LearnerError:
-    return LearnerError(f"{death} ({doing})", hint=death.hint)
+def _died(death: ServiceDied, doing: str) -> LearnerLost:
+    return LearnerLost(f"{death} ({doing})", hint=death.hint)
 
 
-def _broken(rank: Service, error: Exception, waiting: dict[Pending, Service], doing: str) -> LearnerError:
+def _broken(rank: Service, error: Exception, waiting: dict[Pending, Service], doing: str) -> LearnerLost:
     """A collective of ``rank`` broke: because another one died, which Ray says a moment later, or is out of reach."""
     deadline = time.monotonic() + LAST_WORDS_S
     while waiting and (ready := wait_any(list(waiting), max(0.0, deadline - time.monotonic()))):
@@ -63,10 +63,10 @@ def _broken(rank: Service, error: Exception, waiting: dict[Pending, Service], do
     if waiting:
         return _hung(list(waiting.values()), f"when the collective of {rank.who()} broke", doing)
     reason = str(error).splitlines()[0]
-    return LearnerError(f"the connection between the learner ranks broke, seen by {rank.who()}: {reason} ({doing})")
+    return LearnerLost(f"the connection between the learner ranks broke, seen by {rank.who()}: {reason} ({doing})")
 
 
-def _hung(ranks: Sequence[Service], since: str, doing: str) -> LearnerError:
+def _hung(ranks: Sequence[Service], since: str, doing: str) -> LearnerLost:
     """Who of ``ranks``, none of which has answered, keeps the others waiting."""
     silent, busy, meeting = [], [], []
     deadline = time.monotonic() + LOOK_S
@@ -85,12 +85,12 @@ def _hung(ranks: Sequence[Service], since: str, doing: str) -> LearnerError:
             busy.append(f"{rank.who()} is in {lines[0] if lines else 'native code'}")
     wait = f"; {', '.join(meeting)} wait{'s' * (len(meeting) == 1)} for the others" if meeting else ""
     if silent:
-        return LearnerError(
+        return LearnerLost(
             f"{', '.join(silent)}: no answer {since} ({doing}){wait}",
             hint="its process is stopped or its host cannot be reached: look at its log (logs/learner-*.log of the "
             "run), at the host and at its network",
         )
-    return LearnerError(
+    return LearnerLost(
         f"no answer {since} ({doing}): {', '.join(busy) or 'every rank is in a collective'}{wait}",
         hint="is the step too long for learner.timeout_s, or a link between the hosts too slow for it? "
         "logs/learner-*.log of the run say more",

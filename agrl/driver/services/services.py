@@ -20,9 +20,11 @@ from agrl.driver.services.first_broadcast import try_broadcast
 from agrl.driver.services.learner_weights import broadcast_weights
 from agrl.driver.services.learners import LearnerGroup
 from agrl.driver.services.prompt_encoder import PromptEncoder
+from agrl.driver.services.replay_journal import JournaledReplay
 from agrl.driver.services.runtime import start_runtime
 from agrl.relevance.reward import Scorer
 from agrl.relevance.rulebook import RuleBook
+from agrl.report.events import EventLog
 from replay.core import ReplayCore
 
 PROMPTS = 4  # of the pool, to try the first broadcast with
@@ -42,7 +44,7 @@ class Services:
     runtime: Runtime
     rollouts: RolloutPool
     rewards: RewardPool
-    replay: Service
+    replay: JournaledReplay
     learner: LearnerGroup
 
     def ready(self) -> str:
@@ -94,7 +96,7 @@ class Services:
 
     def gauges(self) -> dict[str, dict[str, float]]:
         """What the driver knows of each actor, by name. Another thread may ask."""
-        return self.rollouts.gauges() | self.rewards.gauges() | self.learner.gauges() | {"replay": {"restarts": 0.0}}
+        return self.rollouts.gauges() | self.rewards.gauges() | self.learner.gauges() | self.replay.gauges()
 
     def kill(self) -> None:
         """Stop every actor: a call under way in another thread ends with an error."""
@@ -150,13 +152,27 @@ def start_services(config: Config, run: RunFolder, pool: Pool, hinted: bool) -> 
     encoder = PromptEncoder.load(config)
     book = encoder.book
     runtime = start_runtime(config, run.path)
+    runtime.on_change = EventLog(run.path)
     learner = LearnerGroup(runtime, config, run.logs)
     streams = config.trainer.overlap == Overlap.free
     rollouts = start_rollouts(config, runtime, run, config.model.lora_rank, streams)
     rewards = start_rewards(config, runtime, run, book)
-    replay = runtime.start(ReplayCore, "replay", pool, *replay_settings(config), log_file=run.logs / "replay.log")
+    replay = start_replay(config, runtime, run, pool)
     scorer = Scorer(book, config.task.order, config.reward.mode)
     return Services(config, run, pool, hinted, book, scorer, encoder, runtime, rollouts, rewards, replay, learner)
+
+
+def start_replay(config: Config, runtime: Runtime, run: RunFolder, pool: Pool) -> JournaledReplay:
+    """The replay actor, and what brings it back."""
+
+    what = pool, *replay_settings(config)
+
+    def start() -> Service:
+        return runtime.start(ReplayCore, "replay", *what, log_file=run.logs / "replay.log")
+
+    restarts = 0 if runtime.mode == "inline" else config.replay.restarts
+    limits = restarts, config.learner.timeout_s
+    return JournaledReplay(start, lambda: ReplayCore(*what), run.replay_state, *limits, runtime.note)
 
 
 def start_rewards(config: Config, runtime: Runtime, run: RunFolder, book: RuleBook) -> RewardPool:

@@ -6,7 +6,7 @@ import pytest
 from actors.generation import EngineSettings, GenerationRequest, SamplingSettings
 from actors.rollout_pool import RolloutPool
 from actors.runtime import Runtime
-from agrl.errors import ActorError, DataError, LearnerError, WeightSyncError
+from agrl.errors import ActorError, DataError, LearnerError, LearnerLost, WeightSyncError
 from agrl.transport.collective import Meeting
 from agrl.transport.parcel import TransferFailed
 from tests.given_weights import GivenWeights, corrupt, small
@@ -288,6 +288,37 @@ def test_no_engine_is_started_anew_for_a_learner_that_has_died():
     with pytest.raises(LearnerError, match="learner-0 died"):
         list(pool.generate(requests(6), SAMPLING))
     assert runtime.lives["rollout-1"] == 0
+
+
+class Mortal(GivenWeights):
+    """A learner that dies at its second bucket, in as many transfers as it has ``lives``."""
+
+    lives = 2
+
+    def parcels(self, transport, adapters):
+        for number, parcel in enumerate(super().parcels(transport, adapters)):
+            if number == 1 and self.lives:
+                raise LearnerLost("learner-0 died")
+            yield parcel
+
+    def heal(self, error):
+        if not isinstance(error, LearnerLost):
+            raise error
+        self.lives -= 1
+
+
+@pytest.mark.parametrize("trains_meanwhile", [False, True])
+@pytest.mark.parametrize("dies_at", [None, 0, 2])
+def test_a_broadcast_whose_learner_is_lost_begins_again_also_where_an_engine_dies_in_it(trains_meanwhile, dies_at):
+    runtime = FragileRuntime()
+    pool = make_pool(runtime)
+    engines(pool)[1].dies_at_bucket = dies_at
+    weights = small(a=1.0, b=2.0, c=3.0)
+    pool.broadcast(1, Mortal(runtime, weights, bucket_bytes=48, trains_meanwhile=trains_meanwhile))
+    for engine in engines(pool):
+        assert engine.version == 1
+        assert {name: float(weight[0]) for name, weight in engine.weights.items()} == {"a": 1.0, "b": 2.0, "c": 3.0}
+    assert runtime.lives["rollout-1"] == (dies_at is not None)
 
 
 @pytest.mark.parametrize("dies_in", ["generation", "broadcast"])

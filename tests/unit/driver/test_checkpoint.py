@@ -10,7 +10,7 @@ from agrl.config.schema import LearnerConfig, SftConfig, TrainerConfig
 from agrl.driver.experiments.sft import shuffled_batches
 from agrl.driver.folder.run_folder import RunFolder
 from agrl.driver.run.checkpoint import Length, is_due, to_resume
-from agrl.errors import ConfigError
+from agrl.errors import ConfigError, DiskError
 from agrl.report.terminal import error_console
 
 
@@ -34,6 +34,18 @@ def resumed(run, steps, settings=None):
 def test_a_checkpoint_is_due_every_so_often_and_after_the_last_step(done, steps, every):
     due = is_due(TrainerConfig(checkpoint_every=every), done, steps)
     assert due == (done == steps or (every > 0 and done % every == 0))
+
+
+def test_a_damaged_checkpoint_is_passed_over_aloud_until_none_is_whole(run):
+    run.commit_checkpoint(run.begin_checkpoint(12), {"step": 12, "steps": 20}, keep=2)
+    (run.checkpoints / "step-000012" / "state.json").write_text("{}")
+    found, said = resumed(run, 20)
+    assert found.step == 10
+    assert "A damaged checkpoint is passed over" in said and "step-000012.damaged: state.json has 2 of" in said
+    (run.checkpoints / "step-000010" / "state.json").unlink()
+    (run.checkpoints / "step-000010" / "state.json").write_text('{"step": 1' + "0" * 40)
+    with pytest.raises(DiskError, match=r"no checkpoint of .* is whole: .*step-000010.damaged: state.json has"):
+        resumed(run, 20)
 
 
 def test_the_same_number_of_steps_goes_on_without_a_word(run):

@@ -37,9 +37,9 @@ class Rank:
 def group(zero_stage: int = 0) -> LearnerGroup:
     made = LearnerGroup.__new__(LearnerGroup)
     made.ranks = [Rank() for _ in range(RANKS)]
-    learner = SimpleNamespace(timeout_s=1.0, zero_stage=zero_stage)
+    learner = SimpleNamespace(timeout_s=1.0, zero_stage=zero_stage, restarts=3)
     made.config = SimpleNamespace(learner=learner, model=SimpleNamespace(path="model", lora_rank=0))
-    made.runtime = SimpleNamespace(put=InlinePending)
+    made.runtime = SimpleNamespace(put=InlinePending, mode="local")
     return made
 
 

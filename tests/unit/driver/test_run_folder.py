@@ -55,6 +55,51 @@ def test_the_newest_complete_checkpoint_counts_and_old_ones_and_half_ones_go(con
     assert sorted(p.name for p in run.checkpoints.iterdir()) == ["step-000020", "step-000030"]
 
 
+def truncate(file):
+    file.write_bytes(file.read_bytes()[:-1])
+
+
+def flip(file):
+    content = bytearray(file.read_bytes())
+    content[len(content) // 2] ^= 1
+    file.write_bytes(bytes(content))
+
+
+HARM = {
+    "has 9,999 of 10,000 bytes": truncate,
+    "is not what was written: its checksum differs": flip,
+    "is missing": lambda file: file.unlink(),
+}
+
+
+@pytest.mark.parametrize("said", HARM)
+@pytest.mark.parametrize("name", ["engine/weights", "state.json"])
+def test_the_newest_whole_checkpoint_is_taken_and_what_is_damaged_is_named_and_put_aside(config, said, name):
+    run = RunFolder(config.run)
+    for step in (1, 2, 3):
+        folder = run.begin_checkpoint(step)
+        (folder / "engine").mkdir()
+        (folder / "engine" / "weights").write_bytes(bytes(10_000))
+        run.commit_checkpoint(folder, {"step": step, "more": " " * (10_000 - len('{"step": 1, "more": ""}'))}, keep=3)
+    assert run.newest_whole()[0].step == 3 and run.newest_whole()[1] == []
+    if (said, name) == ("is missing", "state.json"):
+        return  # then it is no checkpoint at all
+    HARM[said](run.checkpoints / "step-000003" / name)
+    found, passed = run.newest_whole()
+    assert found.step == run.latest().step == 2
+    assert passed == [f"{run.checkpoints / 'step-000003.damaged'}: {name} {said}"]
+    HARM[said](run.checkpoints / "step-000002" / name)
+    (run.checkpoints / "step-000001" / "files.json").write_text("{")
+    assert run.newest_whole()[0] is None and len(list(run.checkpoints.glob("*.damaged"))) == 3
+
+
+def test_a_checkpoint_of_an_earlier_version_has_no_checksums_and_counts(config):
+    run = RunFolder(config.run)
+    checkpoint(run, 5)
+    (run.checkpoints / "step-000005" / "files.json").unlink()
+    assert run.newest_whole()[0].step == 5
+
+
 def test_a_model_takes_the_place_of_the_one_before_only_when_it_is_whole(config):
     run = started(config)
     with run.replacing_model() as folder:

@@ -19,8 +19,6 @@ KEEP, GUIDE, DROP = Decision("keep", "signal"), Decision("guide", "low_accuracy"
 
 
 class FakeLearner:
-    version = 0
-
     config, version = SimpleNamespace(model=SimpleNamespace(path="m")), 0
 
     def __init__(self):
@@ -33,6 +31,9 @@ class FakeLearner:
     def train_policy(self, sequences, lr):
         self.trained.append(sequences)
         return {"loss/total": 0.0}
+
+    def keep(self):
+        pass
 
 
 def services(learns, *overrides):
