@@ -15,7 +15,7 @@ from functools import partial
 from typing import Any, Protocol
 
 from actors.pool import NoPlace, ServicePool
-from actors.service import Pending, ServiceDied
+from actors.service import Pending, Service, ServiceDied
 from agrl.errors import ActorError, LearnerLost, WeightSyncError
 from agrl.transport.collective import Meeting
 from agrl.transport.parcel import TransferFailed
