@@ -17,7 +17,7 @@ from tests.e2e.test_lockstep import numbers
 
 STEADY = (
     *("trainer.steps=4", "learner.ranks=2", "learner.lr=1e-3", "rollout.actors=1", "data.max_evaluation=4"),
-    *("guidance.source=reference", "guidance.tau=1.0", "learner.timeout_s=60", "rollout.timeout_s=60"),
+    *("guidance.source=reference", "guidance.tau=1.0", "learner.timeout_s=300", "rollout.timeout_s=300"),
 )
 
 
@@ -61,7 +61,7 @@ def test_a_run_whose_learner_dies_in_training_a_snapshot_and_a_broadcast_and_its
 
 
 def test_a_supervised_start_heals_too_until_ranks_have_been_lost_too_often(world, tmp_path):
-    words = ("learner.ranks=2", "sft.steps=12", "trainer.checkpoint_every=5", "learner.timeout_s=60")
+    words = ("learner.ranks=2", "sft.steps=12", "trainer.checkpoint_every=5", "learner.timeout_s=300")
     supervised(config(world, tmp_path / "peace", *words), silent())
     doom("train-3-0", "train-2-1")  # its ranks begin to count anew when they are started anew
     supervised(config(world, tmp_path / "war", *words), silent())
