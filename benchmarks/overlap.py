@@ -4,10 +4,12 @@
 
 The tiny model after a short supervised start, on the bundled catalogue, the demo's RL settings. Engines are pinned to
 one CPU and learner ranks to another (every thread of them), so that each has the same power alone and beside the other;
-driver, scorers and replay actor go where there is room. Modes take turns: sync (trainer.max_staleness=0), lockstep (1).
+driver, scorers and replay actor go where there is room. Modes take turns: sync (trainer.max_staleness=0), lockstep (1),
+free (trainer.overlap=free, 2).
 
 The efficiency of a step is max(generation, training) / step, from what the run logs of it: 1 when the shorter of the
-two costs nothing. The first two steps of a run do not count. Bar: 0.9 for lockstep.
+two costs nothing. In the mode free, whose batches do not belong to steps, it is that of the sums over the run. The first
+two steps of a run do not count, nor, in free, the last ones, beside which nothing is generated. Bar: 0.9 for both.
 """
 
 from __future__ import annotations
@@ -31,7 +33,12 @@ sys.path[0] = str(Path(__file__).parents[1])  # not this folder, whose learner.p
 from agrl.driver.step import GENERATION
 from benchmarks.busy import agrl, world
 
-MODES = {"sync": 0, "lockstep": 1}
+MODES = {
+    "sync": ["trainer.max_staleness=0"],
+    "lockstep": ["trainer.max_staleness=1"],
+    "free": ["trainer.max_staleness=2", "trainer.overlap=free"],
+}
+AHEAD = 3  # batches that the mode free is ahead of training at most
 PLACES = {"RolloutEngine": 0, "LearnerRank": 1}  # class of an actor -> its CPU
 SKIPPED = 2  # steps at the start of a run
 TRAINING = ("learn", "broadcast")
@@ -76,6 +83,16 @@ def figures(rows: list[dict[str, float]]) -> list[dict[str, float]]:
     return found
 
 
+def free_figures(rows: list[dict[str, float]]) -> list[dict[str, float]]:
+    """The same of a free-running run as a whole, a step on average."""
+    counted = rows[SKIPPED:-AHEAD]
+    generation = sum(row["ahead/step"] - row.get("ahead/idle", 0.0) for row in rows[SKIPPED + AHEAD - 1 : -1])
+    training = sum(row[f"time/{phase}"] for row in counted for phase in TRAINING)
+    step = sum(row["time/step"] for row in counted)
+    sums = {"generation": generation, "training": training, "step": step}
+    return [{k: v / len(counted) for k, v in sums.items()} | {"efficiency": max(generation, training) / step}]
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("settings", nargs="*", metavar="key=value", help="settings of the runs")
@@ -91,15 +108,14 @@ def main() -> None:
         words += ["learner.threads=1", "rollout.threads=1", "data.max_evaluation=8", f"trainer.steps={args.steps}"]
         steps: dict[str, list[dict[str, float]]] = {mode: [] for mode in MODES}
         for number in range(args.rounds):
-            for mode, staleness in MODES.items():
-                rows = run_once(
-                    folder, f"{mode}-{number}", [*words, f"trainer.max_staleness={staleness}", *args.settings]
-                )
-                steps[mode] += figures(rows)
+            for mode, own in MODES.items():
+                rows = run_once(folder, f"{mode}-{number}", [*words, *own, *args.settings])
+                steps[mode] += free_figures(rows) if mode == "free" else figures(rows)
     modes = {m: {k: statistics.median(s[k] for s in found) for k in found[0]} for m, found in steps.items()}
     for mode, median in modes.items():
         print(f"{mode:9}" + "".join(f"  {name} {value:.2f}" for name, value in median.items()))
-    print(f"a step in lockstep takes {modes['lockstep']['step'] / modes['sync']['step']:.2f} of one without")
+    for mode in ("lockstep", "free"):
+        print(f"a step in mode {mode} takes {modes[mode]['step'] / modes['sync']['step']:.2f} of one in mode sync")
     if args.json:
         about = {"machine": platform.processor() or platform.machine(), "steps": args.steps, "rounds": args.rounds}
         args.json.write_text(json.dumps({"modes": modes, **about}, indent=1) + "\n")

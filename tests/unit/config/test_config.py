@@ -47,10 +47,13 @@ def test_every_shipped_loss_is_valid_and_what_its_paper_says(loss, size):
         "dapo": ("grpo", "token", "token"),
         "grpo": ("grpo", "token", "sequence"),
         "gspo": ("grpo", "sequence", "sequence"),
+        "decoupled": ("grpo", "token", "token"),
         "dr_grpo": ("dr_grpo", "token", "constant"),
         "rloo": ("rloo", "token", "constant"),
     }
     assert shape == expected[loss] and sorted(expected) == LOSSES
+    weights = found.importance.value, found.importance_cap
+    assert weights == ("truncate", 5.0 if loss == "decoupled" else 2.0)
 
 
 def test_the_default_loss_is_dapo_as_the_schema_has_it():

@@ -182,7 +182,7 @@ def test_files_by_name_are_texts_too(word, sets):
         (["~data.evaluation.tame"], "data.evaluation.tame", ""),
         (["~data.evaluation.größe"], "data.evaluation.größe", ""),
         (["~data.evaluation.wild=x"], "needs no value", "~data.evaluation.wild"),
-        (["loss=größe"], "loss=größe: there is no conf/loss/größe.yaml", "dapo, dr_grpo, grpo, gspo, rloo"),
+        (["loss=größe"], "loss=größe: there is no conf/loss/größe.yaml", "dapo, decoupled, dr_grpo, grpo, gspo, rloo"),
         (["ray"], "ray: it names none", "cluster, inline, local"),
     ],
 )
