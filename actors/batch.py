@@ -10,7 +10,7 @@ from actors.calls import Calls
 from actors.dispatch import Dealing
 from actors.generation import Generation, Pace, Progress, SamplingSettings
 from actors.pool import NoPlace, ServicePool
-from actors.service import Pending, ServiceDied
+from actors.service import Pending, Service, ServiceDied
 from actors.threads import InThread
 from actors.weight_sync import WeightSync
 from agrl.errors import AgrlError
@@ -42,6 +42,7 @@ class Batch:
         self._number, self._calls = next(NUMBERS), Calls()
         self._pace = Pace(0.05 + 0.001 * len(pool), 0.1 + 0.01 * len(pool))  # many engines: fewer answers of each
         self._healing: set[int] = set()
+        self._asked: dict[int, Service] = {}  # whom the calls under way are to
         self._look_at = time.monotonic() + timeout_s / 4
 
     def results(self) -> Iterator[tuple[Generation, int]]:
@@ -71,9 +72,10 @@ class Batch:
         ended = self._calls.next(min(self._timeout_s, max(self._look_at - time.monotonic(), 0.0)))
         if time.monotonic() >= self._look_at:
             self._find_hung()
-        if ended is None:
-            return
-        key, pending = ended
+        if ended is not None:
+            yield from self._read(*ended)
+
+    def _read(self, key: int, pending: Pending) -> Iterator[tuple[Generation, int]]:
         if key in self._healing:  # the thread that heals it has ended
             self._healed(key, pending)
             return
@@ -83,12 +85,15 @@ class Batch:
             self._lose(key, error)
             return
         for generation in progress.generations:
-            self._sync.check_version(key, generation.version)
+            self._check(key, generation)
         first = self._dealing.answer(key, progress)
         self._count(key, progress, first)
         if self._dealing.left:
             self._feed(key)
         yield from ((generation, key) for generation in first)
+
+    def _check(self, index: int, generation: Generation) -> None:
+        self._sync.check_version(index, generation.version)
 
     def _feed(self, index: int) -> None:
         """Give an engine what is next, keep it at work while it holds something, and let others help it."""
@@ -101,16 +106,17 @@ class Batch:
             self._send(*helped)
 
     def _send(self, index: int, requests: list) -> None:
-        dropped = self._dealing.take_dropped(index)
-        call = self._pool.services[index].call
-        self._calls.add(index, call("advance", self._number, requests, self._sampling, self._pace, dropped))
+        dropped, service = self._dealing.take_dropped(index), self._pool.services[index]
+        call = service.call("advance", self._number, requests, self._sampling, self._pace, dropped)
+        self._asked[index] = service
+        self._calls.add(index, call)
 
     # ---- the lost -------------------------------------------------------------------------------------------------
 
     def _find_hung(self) -> None:
         self._look_at = time.monotonic() + self._timeout_s / 4
         for index in self._calls.silent(self._timeout_s):
-            if index not in self._healing:
+            if index in self._dealing.hands:
                 who = self._pool.services[index].who()
                 self._lose(index, TimeoutError(f"{who} gave no result for {self._timeout_s:g} s"))
 
@@ -121,7 +127,8 @@ class Batch:
         self._calls.forget(index)
         self._dealing.lose(index)
         self._healing.add(index)
-        self._calls.add(index, InThread(lambda: self._sync.replace(index, error), "healing"))
+        lost = self._asked[index]
+        self._calls.add(index, InThread(lambda: self._sync.heal(index, lost, error), "healing"))
         for other in list(self._dealing.hands):
             if not self._dealing.is_busy(other):
                 self._feed(other)

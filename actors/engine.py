@@ -51,6 +51,7 @@ class RolloutEngine:
         self._buckets = 0  # that have come of this one
         self._adapter: Any = None  # vLLM's name of the adapters in use
         self._can_sleep = settings.sleeps and not on_cpu
+        self._unfinished = settings.unfinished
         self._asleep: set[str] = set()
         self._told = 0, time.monotonic()  # tokens at the last ``gauges``, and when
         with files_of_the_model(model_path) as path:
@@ -79,10 +80,15 @@ class RolloutEngine:
         self._in_hand.drop(drop)
         if self._asleep and requests:  # vLLM would queue them, and wait for ever
             raise ActorError(f"request {requests[0].request_id} came to an engine that sleeps: {sorted(self._asleep)}")
+        salt = (
+            str(self.version) if self._unfinished == "keep" else ""
+        )  # what older weights computed is not for a new one
         for request in requests:
-            self._in_hand.add(request, sampling, self._adapter)
+            self._in_hand.add(request, request.sampling or sampling, self._adapter, salt)
         if not self._in_hand:
             return Progress([])
+        if self.version < 0:
+            raise ActorError("asked to generate with the half of new weights: the broadcast before did not end")
         finished: list[Generation] = []
         before = self._in_hand.sampled
         while self._in_hand and batch > self._over:
@@ -110,7 +116,7 @@ class RolloutEngine:
         one that arrived damaged; TransferFailed when somebody else is gone.
         """
         if parcels[0].number == 0:
-            self.version, self._buckets, self._received = -1, 0, set()
+            self._begin_weights()
         self._buckets += 1
         self._received |= {entry.name for entry in parcels[0].entries}
         self._load(f"weights of bucket {parcels[0].number}", "take", transport, parcels)
@@ -120,8 +126,13 @@ class RolloutEngine:
 
         Raises what ``take_weights`` raises.
         """
-        self.version, self._buckets, self._received = -1, 0, set()
+        self._begin_weights()
         self._buckets, self._received = self._load("weights", "receive", transport)[0]
+
+    def _begin_weights(self) -> None:
+        if self.version >= 0:
+            self._in_hand.mark(self.version)
+        self.version, self._buckets, self._received = -1, 0, set()
 
     def _load(self, what: str, method: str, *args: Any) -> list[Any]:
         try:
@@ -149,10 +160,17 @@ class RolloutEngine:
             none_missing(version, self._broadcast - names)
             self._broadcast, self._adapter = names, None
             check_held(version, self._workers("finish"))
-        if not self._engine.reset_prefix_cache():  # it refuses while requests run
-            raise WeightSyncError(f"the prefix cache could not be reset for version {version}")
+        self._forget_prompts(version)
         self.version = version
         return version
+
+    def _forget_prompts(self, version: int) -> None:
+        """Nothing that older weights computed may serve a new prompt."""
+        if self._in_hand and self._unfinished == "keep":  # by ``salt``: vLLM empties no cache that is in use
+            return
+        again = bool(self._in_hand) and self._unfinished == "recompute"
+        if not self._engine.reset_prefix_cache(reset_running_requests=again):
+            raise WeightSyncError(f"the prefix cache could not be reset for version {version}")
 
     def _use_adapters(self, version: int) -> None:
         """vLLM takes adapters from a folder alone: one in memory, where this host has such."""

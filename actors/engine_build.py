@@ -54,6 +54,8 @@ def build_engine(path: str, model_path: str, settings: EngineSettings, on_cpu: b
         logprobs_mode="processed_logprobs",  # of the distribution that was sampled from, at any temperature
         disable_log_stats=True,
         trust_remote_code=False,
+        # new weights come between two steps, and must not come upon one that is under way
+        async_scheduling=False if settings.unfinished else None,
         **device,
     )
     try:

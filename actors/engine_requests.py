@@ -14,11 +14,15 @@ from agrl.errors import DataError
 
 @dataclass
 class _Group:
-    """One request. ``waiting``: vLLM's ids of its unfinished samples and their places. ``outputs``: of the others."""
+    """One request. ``waiting``: our ids of its unfinished samples and their places. ``outputs``: of the others.
+
+    ``spans``: by place, (version, tokens) of what is not sampled by the present weights, and of all when it has ended.
+    """
 
     request: GenerationRequest
     waiting: dict[str, int] = field(default_factory=dict)
     outputs: dict[int, Any] = field(default_factory=dict)
+    spans: dict[int, list[tuple[int, int]]] = field(default_factory=dict)
 
 
 class RequestsInHand:
@@ -31,7 +35,8 @@ class RequestsInHand:
         self._engine, self._tokenizer, self._limit = engine, tokenizer, max_model_len
         self._scheduler = scheduler_of(engine)
         self._groups: dict[str, _Group] = {}  # by request id
-        self._group_of: dict[str, _Group] = {}  # by vLLM's id
+        self._group_of: dict[str, _Group] = {}  # by our id of a sample
+        self._ids: dict[str, str] = {}  # our id of a sample -> vLLM's own
         self._added, self.sampled = 0, 0
         self._unfinished = 0.0  # tokens of all that are in hand
 
@@ -43,10 +48,11 @@ class RequestsInHand:
         """Tokens that a request in hand has so far, on average."""
         return self._unfinished / max(len(self._groups), 1)
 
-    def add(self, request: GenerationRequest, sampling: SamplingSettings, adapter: Any) -> None:
+    def add(self, request: GenerationRequest, sampling: SamplingSettings, adapter: Any, salt: str = "") -> None:
         """A request of vLLM for each sample: one for all of them would not say how much of each prompt was cached.
 
-        ``adapter``: vLLM's name of low-rank updates. Raises DataError for a prompt that leaves no room for a response.
+        ``adapter``: vLLM's name of low-rank updates. ``salt``: only prompts with the same share cached keys and values.
+        Raises DataError for a prompt that leaves no room for a response.
         """
         from vllm import SamplingParams
         from vllm.sampling_params import RequestOutputKind
@@ -70,10 +76,18 @@ class RequestsInHand:
                 detokenize=False,  # one decode of the finished response is cheaper than one a token
                 output_kind=RequestOutputKind.FINAL_ONLY,
             )
-            engine_id, prompt = f"{self._added}-{sample}", {"prompt_token_ids": request.prompt_ids.tolist()}
-            group.waiting[engine_id] = sample
-            self._group_of[engine_id] = group
-            self._engine.add_request(engine_id, prompt, params, lora_request=adapter)
+            name, prompt = f"{self._added}-{sample}", {"prompt_token_ids": request.prompt_ids.tolist()}
+            group.waiting[name] = sample
+            self._group_of[name] = group
+            prompt |= {"cache_salt": salt} if salt else {}
+            self._ids[name] = self._engine.add_request(name, prompt, params, lora_request=adapter)
+
+    def mark(self, version: int) -> None:
+        """Other weights come: what no earlier mark knows of was sampled by those of ``version``."""
+        for name, group in self._group_of.items():
+            spans = group.spans.setdefault(group.waiting[name], [])
+            if tokens := self._scheduler.requests[self._ids[name]].num_output_tokens - _tokens(spans):
+                spans.append((version, tokens))
 
     def step(self, version: int) -> list[Generation]:
         """One step of the engine; the requests whose last sample it finished, as sampled by weights of ``version``."""
@@ -85,7 +99,12 @@ class RequestsInHand:
         self._unfinished += made
         for output in done:
             group = self._group_of.pop(output.request_id)
-            group.outputs[group.waiting.pop(output.request_id)] = output
+            del self._ids[output.request_id]
+            place = group.waiting.pop(output.request_id)
+            group.outputs[place] = output
+            spans = group.spans.setdefault(place, [])
+            if tokens := len(output.outputs[0].token_ids) - _tokens(spans):
+                spans.append((version, tokens))
             if not group.waiting:
                 del self._groups[group.request.request_id]
                 finished.append(self._generation(group, version))
@@ -96,9 +115,9 @@ class RequestsInHand:
         """Take requests out of the engine, all of them by default; nothing for those that it does not have."""
         names = list(self._groups) if request_ids is None else [name for name in request_ids if name in self._groups]
         self._unfinished -= len(names) * self.begun
-        waiting = [engine_id for name in names for engine_id in self._groups.pop(name).waiting]
-        for engine_id in waiting:
-            del self._group_of[engine_id]
+        waiting = [sample for name in names for sample in self._groups.pop(name).waiting]
+        for sample in waiting:
+            del self._group_of[sample], self._ids[sample]
         if waiting:
             self._engine.abort_request(waiting)
 
@@ -106,14 +125,19 @@ class RequestsInHand:
         from agrl.models.tokens import decode_response
 
         request, samples = group.request, []
-        for _, output in sorted(group.outputs.items()):
+        for place, output in sorted(group.outputs.items()):
             sample = output.outputs[0]
             ids = list(sample.token_ids)
             logprobs = np.asarray(sample.logprobs.logprobs if sample.logprobs else [], dtype=np.float32)
             text = decode_response(self._tokenizer, ids)
-            samples.append(Sampled(np.asarray(ids, dtype=np.int32), logprobs, str(sample.finish_reason), text))
+            about = str(sample.finish_reason), text, tuple(group.spans[place])
+            samples.append(Sampled(np.asarray(ids, dtype=np.int32), logprobs, *about))
         cached = sum(output.num_cached_tokens or 0 for output in group.outputs.values())
         return Generation(request.request_id, samples, version, request.n * len(request.prompt_ids), cached)
+
+
+def _tokens(spans: Sequence[tuple[int, int]]) -> int:
+    return sum(tokens for _, tokens in spans)
 
 
 def scheduler_of(engine: Any) -> Any:

@@ -14,7 +14,8 @@ class EngineSettings:
     ``max_model_len``: tokens of prompt and response together. ``max_concurrent``: sequences decoded together.
     ``gpu_memory_utilization``: share of a GPU's memory. ``lora_rank``: of low-rank updates that are to be served beside
     the model's weights, where vLLM can. ``sleeps``: it leaves its GPU to others in between. Of CPU engines only:
-    ``kv_cache_gib`` and ``threads``, 0 for its share of the host's CPUs.
+    ``kv_cache_gib`` and ``threads``, 0 for its share of the host's CPUs. ``unfinished``: what becomes of requests that
+    new weights find unfinished, see ``UNFINISHED``; "" where they never find any.
     """
 
     dtype: str = "bfloat16"
@@ -27,6 +28,7 @@ class EngineSettings:
     threads: int = 0
     lora_rank: int = 0
     sleeps: bool = False
+    unfinished: str = ""
 
     def environment(self) -> dict[str, str]:
         """The environment variables that must be set before torch and vLLM are imported in the engine's process."""
@@ -37,6 +39,11 @@ class EngineSettings:
             "VLLM_CPU_OMP_THREADS_BIND": "nobind",  # engines and learner take turns on the same cores
             "GOMP_SPINCOUNT": "30000",  # idle threads spin a little: never is slower, for long starves others
         }
+
+
+UNFINISHED = ("recompute", "keep")
+"""What becomes of the keys and values of a request that new weights find unfinished: computed again by the new weights,
+or kept, so that its next tokens attend to what older weights made of those before."""
 
 
 @dataclass(frozen=True)
@@ -50,30 +57,36 @@ class SamplingSettings:
 
 @dataclass(frozen=True)
 class GenerationRequest:
-    """``n`` samples of one prompt. ``prompt_ids`` int32 [P]. The same ``seed`` and weights give the same samples."""
+    """``n`` samples of one prompt. ``prompt_ids`` int32 [P]. The same ``seed`` and weights give the same samples.
+
+    ``sampling``: its own, where others that it is generated beside have another.
+    """
 
     request_id: str
     prompt_ids: np.ndarray
     n: int = 1
     seed: int | None = None
+    sampling: SamplingSettings | None = None
 
 
 @dataclass(frozen=True)
 class Sampled:
     """One response. ``ids`` int32 [T], the sampled end token included. ``text``: without special tokens.
 
-    ``logprobs`` float32 [T], nats, of the distribution that was sampled from; empty when not asked for.
+    ``logprobs`` float32 [T], nats, of the distribution that was sampled from; empty when not asked for. ``spans``:
+    (version of the weights, tokens that they sampled), the oldest first.
     """
 
     ids: np.ndarray
     logprobs: np.ndarray
     finish_reason: str  # "stop", or "length" when cut off at the token limit
     text: str
+    spans: tuple[tuple[int, int], ...] = ()
 
 
 @dataclass(frozen=True)
 class Generation:
-    """All samples of one request, and the version of the weights that sampled them.
+    """All samples of one request, and the version of the weights that ended them.
 
     ``prompt_tokens``: the prompt's once for each sample; ``cached_tokens``: those of them that the engine had already
     computed.

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Iterator, Sequence
+from contextlib import nullcontext
 from pathlib import Path
 from typing import Any
 
@@ -11,9 +12,10 @@ from actors.batch import Batch
 from actors.dispatch import Dealing, FixedDealing, FreeDealing, Speeds
 from actors.engine import RolloutEngine
 from actors.engine_sleep import EngineSleep
-from actors.generation import EngineSettings, Generation, GenerationRequest, SamplingSettings
+from actors.generation import EngineSettings, Generation, GenerationRequest, Progress, SamplingSettings
 from actors.pool import ServicePool
 from actors.runtime import Runtime
+from actors.stream import Stream
 from actors.traffic import Traffic
 from actors.weight_sync import WeightSource, WeightSync
 
@@ -24,7 +26,8 @@ class RolloutPool:
     An actor that dies, hangs for ``timeout_s`` seconds or breaks is replaced up to ``restarts`` times: the new one gets
     the current weights and the requests that the old one left unfinished. Where no host has room for one, the others go
     on. ``transport``: of new weights, see ``agrl.transport``. ``dealing``: of requests, "fixed" or "free", see
-    ``actors.dispatch``; "auto" is free where there are several actors.
+    ``actors.dispatch``; "auto" is free where there are several actors. ``streams``: requests come at any time and from
+    several threads, new weights while some are unfinished; ``actors.open_dealing`` then says who gets what.
     """
 
     def __init__(
@@ -40,6 +43,7 @@ class RolloutPool:
         transport: str = "object_store",
         dealing: str = "auto",
         engine: type = RolloutEngine,
+        streams: bool = False,
     ) -> None:
         self._pool = ServicePool(
             runtime,
@@ -58,10 +62,14 @@ class RolloutPool:
         self._free = dealing == "free" or (dealing == "auto" and actors > 1 and not self._inline)
         self._sync = WeightSync(self._pool, model_path, transport, settings.tensor_parallel, timeout_s)
         self._sleep = EngineSleep(self._pool, self._sync, timeout_s)
+        self._stream, self._told = None, time.monotonic()
+        if streams:
+            self._stream = Stream(self._pool, self._sync, self._room, timeout_s=timeout_s, count=self._count)
 
     def ready(self) -> None:
         """Wait until every engine is loaded. Raises ModelError, ConfigError or ActorError."""
         self._pool.ready()
+        self._told = time.monotonic()
 
     def generate(
         self, requests: Sequence[GenerationRequest], sampling: SamplingSettings
@@ -72,6 +80,9 @@ class RolloutPool:
         often, ClusterError when no host has room for the last one, WeightSyncError when one samples from weights of
         another version than the last broadcast.
         """
+        if self._stream:
+            yield from self._stream.generate(requests, sampling)
+            return
         self._sleep.end()
         dealing = self._deal(requests)
         batch = Batch(
@@ -99,8 +110,18 @@ class RolloutPool:
 
     def broadcast(self, version: int, weights: WeightSource) -> None:
         """Give every actor the learner's weights, which are of ``version``; see ``WeightSync.broadcast``."""
-        with self._sleep.woken():
+        with self._sleep.woken(), self._stream.paused() if self._stream else nullcontext():
             self._sync.broadcast(version, weights)
+
+    @property
+    def stream(self) -> Stream:
+        """For requests whose answers nobody waits for in turn; only where the pool ``streams``."""
+        assert self._stream is not None, "a pool that does not stream answers one batch after another"
+        return self._stream
+
+    def _count(self, index: int, progress: Progress, first: list[Generation]) -> None:
+        self._traffic.count(index, progress, first)
+        self._traffic.requests += len(first)
 
     @property
     def version(self) -> int:
@@ -118,6 +139,9 @@ class RolloutPool:
     def metrics(self) -> dict[str, float]:
         """Restarts since the start, and the traffic of rollouts for training since this was last called."""
         traffic, self._traffic = self._traffic, Traffic()
+        if self._stream:
+            now, then = time.monotonic(), self._told
+            traffic.offered_s, self._told = (now - then) * len(self._pool.present), now
         restarts, absent = float(sum(self._pool.replaced)), float(len(self._pool.absent))
         waits = traffic.metrics(self._pool.present)
         return {"actors/rollout_restarts": restarts, "actors/rollout_absent": absent} | waits
@@ -128,4 +152,6 @@ class RolloutPool:
 
     def close(self) -> None:
         """End all actors."""
+        if self._stream:
+            self._stream.close()
         self._pool.close()

@@ -26,5 +26,9 @@ class InThread(Pending):
     def result(self, timeout: float | None = None) -> Any:
         return self._future.result(timeout)
 
+    def done(self) -> bool:
+        """Whether ``result`` need not wait."""
+        return self._future.done()
+
     def on_done(self, notice: Callable[[], Any]) -> None:
         self._future.add_done_callback(lambda _: notice())

@@ -6,6 +6,7 @@ buckets go along it in one call to each.
 
 from __future__ import annotations
 
+import threading
 import time
 from collections import deque
 from collections.abc import Callable, Iterator, Sequence
@@ -14,7 +15,7 @@ from functools import partial
 from typing import Any, Protocol
 
 from actors.pool import NoPlace, ServicePool
-from actors.service import Pending, ServiceDied
+from actors.service import Pending, Service, ServiceDied
 from agrl.errors import ActorError, LearnerLost, WeightSyncError
 from agrl.transport.collective import Meeting
 from agrl.transport.parcel import TransferFailed
@@ -70,6 +71,7 @@ class WeightSync:
         self._group: list[Any] = []  # the learner's sender and the engines, once they have met
         self._source: WeightSource | None = None  # of the last broadcast
         self._adapters: bool | None = None  # whether low-rank updates travel alone; None: not yet decided
+        self._turn = threading.RLock()  # a broadcast and the healing of an engine, which gets weights too
         self.version = 0
 
     def broadcast(self, version: int, source: WeightSource) -> None:
@@ -77,6 +79,10 @@ class WeightSync:
 
         Raises WeightSyncError when one does not take them within the time limit, or has other weights in the end.
         """
+        with self._turn:
+            self._broadcast(version, source)
+
+    def _broadcast(self, version: int, source: WeightSource) -> None:
         self.version = version
         self._source = source = StoredWeights(source) if source.trains_meanwhile else source
         self._adapters = self._adapters is not False and self._served_beside(source)
@@ -101,6 +107,14 @@ class WeightSync:
     def repeat(self) -> None:
         """The last broadcast once more, to engines that did not keep what it brought."""
         self.broadcast(self.version, self._source)
+
+    def heal(self, index: int, lost: Service, cause: Exception) -> None:
+        """A new engine in place of ``lost``, if no broadcast has put one there already. Raises NoPlace."""
+        with self._turn:
+            if index in self._pool.absent:
+                raise NoPlace(f"{self._pool.name(index)} found no place") from cause
+            if self._pool.services[index] is lost:
+                self.replace(index, cause)
 
     def replace(self, index: int, cause: Exception) -> None:
         """A new engine in place of a lost one, with the present weights before it serves. Raises NoPlace."""

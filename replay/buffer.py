@@ -65,4 +65,5 @@ def _pack(rollout: Rollout) -> dict:
 
 def _unpack(record: dict) -> Rollout:
     arrays = {name: np.array(record[name], dtype) for name, dtype in ARRAYS.items()}
-    return Rollout(**{**record, "provenance": Provenance(record["provenance"]), **arrays})
+    more = {"provenance": Provenance(record["provenance"]), "spans": tuple(map(tuple, record.get("spans", ())))}
+    return Rollout(**{**record, **more, **arrays})

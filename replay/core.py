@@ -77,16 +77,18 @@ class ReplayCore:
         """Forget everything but the prompts and begin anew; ``settings``: the constructor's, after the pool."""
         self.__init__(self._pool, *settings)
 
-    def sample(self, n: int, step: int) -> list[Example]:
-        """``n`` different prompts for ``step``, none of which it has had before.
+    def sample(self, n: int, step: int, apart: bool = False) -> list[Example]:
+        """``n`` different prompts for ``step``, none of which it has had before; ``apart``: nor is under way.
 
         Raises ConfigError when the pool is smaller than that.
         """
         now = self._at(step)
-        numbers = self._sampler.sample(n, self._table, step, now.drawn.values())
+        taken = [*now.drawn.values(), *(e.prompt for e in self._ledger.under_way())] if apart else now.drawn.values()
+        numbers = self._sampler.sample(n, self._table, step, taken)
         examples = self._pool.take(numbers)
-        now.drawn |= {example.id: number for example, number in zip(examples, numbers, strict=True)}
-        self._ledger.drawn((example.id for example in examples), step)
+        drawn = {example.id: number for example, number in zip(examples, numbers, strict=True)}
+        now.drawn |= drawn
+        self._ledger.drawn(drawn, step)
         return examples
 
     def leave_out(self, ids: Sequence[str], step: int) -> None:
@@ -102,11 +104,11 @@ class ReplayCore:
         for group in groups:
             correct, valid = group.correct_of_valid
             if valid:  # a group whose scoring failed says nothing about the prompt
-                self._table.update(now.drawn[group.example_id], correct, valid)
+                self._table.update(self._ledger.prompt(group.example_id), correct, valid)
             now.sound += group.sound
         now.rollouts += sum(len(group.valid) for group in groups)
         granted = sum(decision.count for decision in now.decisions)
-        stats = [self._table[now.drawn[group.example_id]] for group in groups]
+        stats = [self._table[self._ledger.prompt(group.example_id)] for group in groups]
         decisions = decide_batch(groups, stats, self._guidance, step, now.rollouts, granted_before=granted)
         now.decisions += decisions
         now.outcomes += [(*group.correct_of_valid, group.has_signal) for group in groups]
@@ -130,7 +132,7 @@ class ReplayCore:
             self._buffer.add(rollout)
         self._now.sound.clear()
         for example_id, outcome in outcomes.items():
-            self._table.guided(self._now.drawn[example_id], outcome.solved, outcome.level)
+            self._table.guided(self._ledger.prompt(example_id), outcome.solved, outcome.level)
         self._last.update(_guide_metrics(outcomes, self._now.rollouts))
 
     def settle(self, step: int, trained: Sequence[str], untaught: Sequence[str] = ()) -> list[dict[str, Any]]:
@@ -142,10 +144,19 @@ class ReplayCore:
             self._ledger.close(example_id, step, DROPPED, "no_advantage")
         return [entry.row() for entry in self._ledger.settle(step)]
 
-    def give_back(self, step: int, reason: str) -> list[dict[str, Any]]:
-        """Nothing more becomes of what is under way, such as when a run ends; returns what ``settle`` does."""
-        for entry in self._ledger.under_way():
-            self._ledger.close(entry.example_id, entry.drawn, GIVEN_BACK, reason)
+    def drop(self, ids: Sequence[str], step: int, reason: str) -> None:
+        """These prompts are not trained on after all."""
+        for example_id in ids:
+            self._ledger.close(example_id, step, DROPPED, reason)
+
+    def give_back(self, ids: Sequence[str], step: int, reason: str) -> None:
+        """Nothing becomes of these prompts now; they may be drawn again."""
+        for example_id in ids:
+            self._ledger.close(example_id, step, GIVEN_BACK, reason)
+
+    def finish(self, step: int) -> list[dict[str, Any]]:
+        """The run ends after ``step`` steps: what is under way is given back. Returns what ``settle`` does."""
+        self.give_back([entry.example_id for entry in self._ledger.under_way()], step, "end of the run")
         return [entry.row() for entry in self._ledger.settle(step)]
 
     def recall(self, wanted: Mapping[str, int]) -> dict[str, list[Rollout]]:

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
-from dataclasses import asdict, dataclass
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, replace
 from typing import Any
 
 TRAINED, DROPPED, GIVEN_BACK = OUTCOMES = ("trained", "dropped", "given_back")
@@ -11,7 +11,7 @@ TRAINED, DROPPED, GIVEN_BACK = OUTCOMES = ("trained", "dropped", "given_back")
 
 @dataclass(frozen=True)
 class Entry:
-    """Draw number ``draw`` of the run, from 0: prompt ``example_id`` at step ``drawn``.
+    """Draw number ``draw`` of the run, from 0: prompt ``example_id``, number ``prompt`` of the pool, at step ``drawn``.
 
     ``outcome``: one of ``OUTCOMES``, at ``step``, or "" while the prompt is under way. ``reason``: why it was dropped
     or given back.
@@ -19,6 +19,7 @@ class Entry:
 
     draw: int
     example_id: str
+    prompt: int
     drawn: int
     outcome: str = ""
     step: int = -1
@@ -49,13 +50,18 @@ class Ledger:
         """In the order in which they were drawn."""
         return sorted((e for found in self._open.values() for e in found.values()), key=lambda e: e.draw)
 
-    def drawn(self, example_ids: Iterable[str], step: int) -> None:
-        """These prompts go under way. Raises ValueError for one that this step has under way already."""
-        for example_id in example_ids:
+    def prompt(self, example_id: str) -> int:
+        """The number in the pool of a prompt that is under way. Raises KeyError for one that is not."""
+        return next(iter(self._open[example_id].values())).prompt
+
+    def drawn(self, prompts: Mapping[str, int], step: int) -> None:
+        """These prompts, id -> number in the pool, go under way. Raises ValueError for one that this step has under way
+        already."""
+        for example_id, prompt in prompts.items():
             entries = self._open.setdefault(example_id, {})
             if step in entries:
                 raise ValueError(f"prompt {example_id!r} was drawn twice at step {step}")
-            entries[step] = Entry(self.draws, example_id, step)
+            entries[step] = Entry(self.draws, example_id, prompt, step)
             self.draws += 1
 
     def close(self, example_id: str, step: int, outcome: str, reason: str = "") -> None:
@@ -69,7 +75,7 @@ class Ledger:
         entry = entries.pop(step if step in entries else min(entries))
         if not entries:
             del self._open[example_id]
-        self._closed.append(Entry(entry.draw, example_id, entry.drawn, outcome, step, reason))
+        self._closed.append(replace(entry, outcome=outcome, step=step, reason=reason))
 
     def settle(self, step: int) -> list[Entry]:
         """Those that ended up to ``step`` and have not been handed over, in the order in which they were drawn."""

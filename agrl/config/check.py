@@ -9,10 +9,13 @@ from agrl.config.schema import (
     Advantage,
     Aggregation,
     Config,
+    Dealing,
     GuidanceSource,
     Importance,
     KLIn,
+    Overlap,
     Ratio,
+    RayMode,
     Semantics,
 )
 from agrl.errors import ConfigError
@@ -164,8 +167,7 @@ def _check_batch(config: Config) -> None:
             f"a minibatch has fewer rollouts than learner.ranks={learner.ranks}: raise trainer.prompts_per_step or "
             "trainer.rollouts_per_prompt, or lower learner.optimizer_steps_per_batch"
         )
-    if trainer.max_staleness not in (0, 1):
-        raise ConfigError(f"trainer.max_staleness={trainer.max_staleness} must be 0 or 1: at most one batch ahead")
+    _check_overlap(config)
     if not trainer.generation_budget >= 1:
         raise ConfigError(
             f"trainer.generation_budget={trainer.generation_budget:g} must be at least 1: it multiplies "
@@ -184,6 +186,29 @@ def _check_batch(config: Config) -> None:
         raise ConfigError(
             f"learner.micro_batch_tokens={learner.micro_batch_tokens} is smaller than one sequence of "
             f"task.max_prompt_tokens + task.max_response_tokens = {longest}"
+        )
+
+
+def _check_overlap(config: Config) -> None:
+    trainer, most = config.trainer, config.trainer.max_staleness
+    if most < 0 or (most > 1 and trainer.overlap == Overlap.lockstep):
+        raise ConfigError(
+            f"trainer.max_staleness={most} must be 0 or 1 in lockstep, which is at most one batch ahead; use "
+            "trainer.overlap=free for more"
+        )
+    if trainer.overlap != Overlap.free:
+        return
+    if most < 1:
+        raise ConfigError("trainer.overlap=free needs trainer.max_staleness=1 or more: without it, nothing overlaps")
+    if config.ray.mode == RayMode.inline:
+        raise ConfigError(
+            "trainer.overlap=free contradicts ray=inline, where one thing is done after another; use ray=local, or "
+            "trainer.overlap=lockstep"
+        )
+    if config.rollout.dealing == Dealing.fixed:
+        raise ConfigError(
+            "trainer.overlap=free contradicts rollout.dealing=fixed: its requests come at any time, and no run "
+            "repeats; use trainer.overlap=lockstep where runs must repeat"
         )
 
 

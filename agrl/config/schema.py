@@ -88,6 +88,16 @@ class Dealing(str, Enum):
     fixed = "fixed"  # request i to engine i modulo their number, as in every other run
 
 
+class Overlap(str, Enum):
+    lockstep = "lockstep"  # the next batch beside the learner's work on this one; repeats bit for bit
+    free = "free"  # engines and learner each go on as they are ready
+
+
+class Unfinished(str, Enum):
+    recompute = "recompute"  # by the new weights
+    keep = "keep"  # as the older weights computed them
+
+
 class RayMode(str, Enum):
     local = "local"  # start Ray on this machine
     cluster = "cluster"  # join the cluster at ray.address
@@ -144,6 +154,7 @@ class RolloutConfig:
     tensor_parallel: int = 1  # GPUs that share one engine's model
     gpus_per_actor: float = 0.0  # GPUs that Ray reserves for each engine
     threads: int = 0  # CPU threads an engine may use, 0 for all
+    unfinished: Unfinished = Unfinished.recompute  # overlap=free: keys and values of what new weights find half sampled
     dealing: Dealing = Dealing.auto  # of requests; free: to who is free (auto: with several engines); fixed: by number
     restarts: int = 3  # an actor that dies more often than this ends the run
     timeout_s: float = 1800.0  # seconds without an answer after which an engine counts as hung
@@ -225,7 +236,8 @@ class SyncConfig:
 class TrainerConfig:
     steps: int = 100  # RL steps
     prompts_per_step: int = 32  # prompts (groups) of a step
-    max_staleness: int = 0  # 1: the next batch is generated while the learner works, from weights one version older
+    max_staleness: int = 0  # versions that weights of a trained token may lie behind; 0: engines and learner take turns
+    overlap: Overlap = Overlap.lockstep  # with max_staleness=1: what repeats bit for bit; or free, with 1 and more
     generation_budget: float = 1.0  # times prompts_per_step: most prompts tried while groups are dropped (DAPO)
     rollouts_per_prompt: int = 8  # G, the size of a group
     evaluate_every: int = 0  # steps; 0: only before the first and after the last

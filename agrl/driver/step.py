@@ -19,7 +19,8 @@ from agrl.driver.generation.sequences import group_relative, teaches, train_sequ
 from agrl.driver.services.learner_weights import broadcast_weights
 from agrl.driver.services.services import Services
 from agrl.errors import RewardError, WeightSyncError
-from agrl.relevance.records import ScoredGroup
+from agrl.relevance.records import Provenance, Rollout, ScoredGroup
+from replay.core import GuideOutcome
 from replay.decisions import Decision
 from replay.outcomes import Outcome
 
@@ -30,15 +31,14 @@ GENERATION = ("sample", "rollout", "score", "guide")  # phases, which take no ti
 class RolloutBatch:
     """What is generated for a step and not yet trained on.
 
-    ``groups``: those that are not dropped, guided ones mixed. ``version``: of the weights that they were sampled from.
-    ``clock``: that of the step, which goes on; None when the batch was generated ahead of its step.
+    ``groups``: those that are not dropped, guided ones mixed. ``clock``: that of the step, which goes on; None when the
+    batch was generated ahead of its step.
     """
 
     step: int
-    version: int
     groups: list[ScoredGroup]
     metrics: dict[str, float]
-    clock: Clock | None
+    clock: Clock | None = None
 
 
 @dataclass
@@ -59,7 +59,7 @@ def training_step(s: Services, step: int) -> StepResult:
 
 def generate_batch(s: Services, step: int) -> RolloutBatch:
     """Sample prompts, roll out, score, decide and guide, with the weights that the engines have."""
-    config, clock, version = s.config, Clock(), s.rollouts.version
+    config, clock = s.config, Clock()
     sampled: list[ScoredGroup] = []
     decisions: list[Decision] = []
     while wanted := prompts_wanted(config, decisions):
@@ -76,10 +76,24 @@ def generate_batch(s: Services, step: int) -> RolloutBatch:
             decisions += s.replay.call("observe", outcomes, step).result()
     with clock("guide"):
         mixed, guided = guide(s, sampled, decisions, step)
-        s.replay.call("guided", guided).result()
+        batch = finished_batch(s, step, sampled, mixed, decisions, guided)
+    batch.clock = clock
+    return batch
+
+
+def finished_batch(
+    s: Services,
+    step: int,
+    sampled: list[ScoredGroup],
+    mixed: list[ScoredGroup],
+    decisions: list[Decision],
+    guided: dict[str, GuideOutcome],
+) -> RolloutBatch:
+    """The batch of a step from all groups that were ``sampled`` for it, then with guided rollouts ``mixed`` in."""
+    s.replay.call("guided", guided).result()
     groups = [group for group, decision in zip(mixed, decisions, strict=True) if decision.kind != "drop"]
     metrics = rollout_metrics(sampled, s.scorer.names) | s.replay.call("metrics").result()
-    return RolloutBatch(step, version, groups, metrics | s.rollouts.metrics() | s.rewards.metrics(), clock)
+    return RolloutBatch(step, groups, metrics | s.rollouts.metrics() | s.rewards.metrics())
 
 
 def train_batch(s: Services, batch: RolloutBatch, ahead: Pending | None = None) -> StepResult:
@@ -138,18 +152,32 @@ def kl_penalties(s: Services, groups: list[ScoredGroup]) -> tuple[list[np.ndarra
 
 
 def staleness(batch: RolloutBatch, version: int, most: int) -> dict[str, float]:
-    """How many versions the learner's weights are ahead of those that a batch was sampled from, as a metric.
+    """How many versions the learner's weights are ahead of those that sampled each token of a batch: metrics.
 
     Raises WeightSyncError when it is more than ``most``.
     """
-    behind = version - batch.version
-    if not 0 <= behind <= most:
+    own = [rollout for group in batch.groups for rollout in own_rollouts(group)]
+    spans = np.array([span for rollout in own for span in rollout.versions], np.int64).reshape(-1, 2)
+    behind, tokens = version - spans[:, 0], spans[:, 1]
+    for lag in behind[(behind < 0) | (behind > most)][:1]:
         raise WeightSyncError(
-            f"the batch of step {batch.step} was sampled from weight version {batch.version}, but the learner has "
+            f"the batch of step {batch.step} was sampled from weight version {version - lag}, but the learner has "
             f"version {version}: more than trainer.max_staleness={most} behind",
             hint="a broadcast was skipped; resume from the last checkpoint",
         )
-    return {"staleness/versions": float(behind)} if most else {}
+    if not most or not tokens.sum():
+        return {}
+    shares = np.bincount(behind, tokens, minlength=most + 1) / tokens.sum()
+    return {
+        "staleness/versions": float(shares @ np.arange(most + 1)),
+        **{f"staleness/share_{lag}": float(share) for lag, share in enumerate(shares)},
+        "staleness/spans": len(spans) / len(own),
+    }
+
+
+def own_rollouts(group: ScoredGroup) -> list[Rollout]:
+    """Those that the policy sampled for this group: recalled ones are older, others are no policy's."""
+    return [r for r in group.rollouts if r.provenance is Provenance.ON_POLICY and r.version >= 0]
 
 
 def refuse_unscored(groups: list[ScoredGroup]) -> None:

@@ -11,13 +11,13 @@ import numpy as np
 from agrl.config.schema import Config
 from agrl.driver.folder.claim import claimed
 from agrl.driver.folder.run_folder import Checkpoint, RunFolder
-from agrl.driver.pipeline import Pipeline
+from agrl.driver.pipeline import open_pipeline
 from agrl.driver.run.checkpoint import Length, is_due, to_resume
 from agrl.driver.run.cut import AHEAD, REPLAY, Cuts, save_ahead
-from agrl.driver.run.run import Run, running
+from agrl.driver.run.run import Evaluation, Run, running
 from agrl.driver.run.stall import StallWatch
 from agrl.driver.services.learner_weights import broadcast_weights
-from agrl.driver.step import RolloutBatch, StepResult
+from agrl.driver.step import StepResult
 from agrl.errors import ConfigError, NothingLearnedError
 from agrl.relevance.records import Provenance
 from agrl.report.progress import numbers, progress
@@ -47,21 +47,24 @@ def reinforce(run: Run, checkpoint: Checkpoint | None = None) -> None:
     """Train from the checkpoint, or from the start, to the last step."""
     config = run.s.config.trainer
     watch = StallWatch(config.max_idle_steps)
-    first, ready = _restore(run, watch, checkpoint) if checkpoint else (0, None)
-    pipeline, cuts = Pipeline(run.s, config.steps, ready), Cuts(run)
+    first, ahead = _restore(run, watch, checkpoint) if checkpoint else (0, None)
+    pipeline, cuts = open_pipeline(run.s, config.steps, first, ahead), Cuts(run)
     with run.recorder("rl", config.steps, first) as recorder, cuts.saved_when_stopped():
         _steps(run, pipeline, recorder, watch, cuts, first)
+        recorder.ledger(pipeline.finish())
         watch.finish()
         run.finish(config.steps)
 
 
-def _steps(run: Run, pipeline: Pipeline, recorder: Recorder, watch: StallWatch, cuts: Cuts, first: int) -> None:
+def _steps(run: Run, pipeline, recorder: Recorder, watch: StallWatch, cuts: Cuts, first: int) -> None:
     config = run.s.config.trainer
     with progress(run.console, "RL", config.steps) as bar:
         bar.advance(first)
         for step in range(first, config.steps):
-            run.s.runtime.step = step
-            result = pipeline.step(step)
+            run.s.runtime.step, evaluation = step, _evaluation(run, step)
+            result = pipeline.step(step, evaluation and evaluation.measure)
+            if evaluation:
+                evaluation.keep()
             _record(run, recorder, step, result)
             bar.advance(1, _note(result.metrics))
             done = step + 1
@@ -70,23 +73,29 @@ def _steps(run: Run, pipeline: Pipeline, recorder: Recorder, watch: StallWatch, 
             except NothingLearnedError:
                 _checkpoint(run, pipeline, watch, done)  # what it learned before is not lost
                 raise
-            cuts.take(done, pipeline.ready, watch)
-            if config.evaluate_every and done % config.evaluate_every == 0 and done < config.steps:
-                run.evaluate(f"step-{done:06d}", done)
+            with pipeline.halted() as ahead:
+                cuts.take(done, ahead, watch)
             if is_due(config, done, config.steps):
                 _checkpoint(run, pipeline, watch, done)
 
 
-def _checkpoint(run: Run, pipeline: Pipeline, watch: StallWatch, done: int) -> None:
+def _evaluation(run: Run, done: int) -> Evaluation | None:
+    """What is to be measured with the weights after ``done`` steps, while the next goes on where it can."""
+    every = run.s.config.trainer.evaluate_every
+    return run.evaluation(f"step-{done:06d}", done) if done and every and done % every == 0 else None
+
+
+def _checkpoint(run: Run, pipeline, watch: StallWatch, done: int) -> None:
     def also(folder: Path) -> None:
-        run.s.replay.call("save", str((folder / REPLAY).absolute())).result()
-        save_ahead(folder, pipeline.ready)
+        with pipeline.halted() as ahead:
+            run.s.replay.call("save", str((folder / REPLAY).absolute())).result()
+            save_ahead(folder, ahead)
 
     run.checkpoint(done, run.s.config.trainer.steps, also, watch=watch.state_dict())
 
 
-def _restore(run: Run, watch: StallWatch, checkpoint: Checkpoint) -> tuple[int, RolloutBatch | None]:
-    """Bring every service to where the checkpoint was taken; returns the next step, and its batch if there is one."""
+def _restore(run: Run, watch: StallWatch, checkpoint: Checkpoint) -> tuple[int, Any]:
+    """Bring every service to where the checkpoint was taken; returns the next step, and what was ahead of it."""
     ahead = _ahead_file(run.s.config, checkpoint)
     first = run.restore(checkpoint)
     watch.load_state_dict(checkpoint.state["watch"])

@@ -101,7 +101,8 @@ class Rollout:
 
     ``prompt_ids`` int32 [P]: the prompt it is *trained* under. ``response_ids`` int32 [T]: exactly what was sampled,
     end-of-sequence token included. ``logprobs`` float32 [T], nats: the behaviour policy's, of the distribution that
-    was sampled from; all zero for EXPERT tokens. ``version``: of the weights that sampled it (-1: no policy did).
+    was sampled from; all zero for EXPERT tokens. ``version``: of the weights that sampled its first token (-1: no
+    policy did). ``spans``: (version, tokens) one after another, where new weights came while it was sampled.
     ``actor``: index of the rollout actor (-1: none).
     """
 
@@ -115,6 +116,12 @@ class Rollout:
     finish_reason: str = "stop"  # "stop", or "length" when cut off at the token limit
     hint_level: int = 0
     provenance: Provenance = Provenance.ON_POLICY
+    spans: tuple[tuple[int, int], ...] = ()
+
+    @property
+    def versions(self) -> tuple[tuple[int, int], ...]:
+        """(version of the weights, tokens that they sampled), the oldest first."""
+        return self.spans or ((self.version, len(self.response_ids)),)
 
 
 @dataclass(frozen=True)

@@ -9,15 +9,15 @@ from agrl.driver.services.services import Services
 from agrl.relevance.records import Example
 
 
-def draw(s: Services, n: int, step: int) -> list[Example]:
+def draw(s: Services, n: int, step: int, apart: bool = False) -> list[Example]:
     """``n`` different prompts for ``step``. Those longer than ``task.max_prompt_tokens`` are never drawn again, and
-    others take their place.
+    others take their place. ``apart``: from all that are under way, too.
 
     Raises ConfigError when the pool has not that many.
     """
     drawn: list[Example] = []
     while len(drawn) < n:
-        found = s.replay.call("sample", n - len(drawn), step).result()
+        found = s.replay.call("sample", n - len(drawn), step, apart).result()
         fitting = [s.encoder.fits(example, s.hinted) for example in found]
         drawn += [example for example, fits in zip(found, fitting, strict=True) if fits]
         if too_long := [example.id for example, fits in zip(found, fitting, strict=True) if not fits]:

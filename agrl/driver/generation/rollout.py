@@ -30,19 +30,31 @@ def generate(
     Seeds depend on the run's seed, the step, the example and the hint level alone, so a step can be repeated whatever
     the number of actors is and whichever of them died.
     """
-    requests = [
-        GenerationRequest(str(i), s.encoder.prompt(example, level), n, _seed(s, step, example.id, level))
-        for i, (example, level) in enumerate(prompts)
-    ]
-    sampling = SamplingSettings(temperature, max_tokens=s.config.task.max_response_tokens, logprobs=True)
+    requests = [request(s, str(i), example, level, n, step) for i, (example, level) in enumerate(prompts)]
     found: dict[int, Unscored] = {}
-    for generation, actor in s.rollouts.generate(requests, sampling):
+    for generation, actor in s.rollouts.generate(requests, sampling(s, temperature)):
         i = int(generation.request_id)
-        example, level = prompts[i]
-        rollouts = _rollouts(requests[i].prompt_ids, generation, actor, example, level)
-        ticket = s.rewards.submit([(example, r.text, r.finish_reason) for r in rollouts])
-        found[i] = Unscored(example, rollouts, ticket)
+        found[i] = to_scorers(s, requests[i].prompt_ids, generation, actor, *prompts[i])
     return [found[i] for i in range(len(prompts))]
+
+
+def request(s: Services, name: str, example: Example, level: int, n: int, step: int) -> GenerationRequest:
+    """``n`` samples of an example's prompt with the hint of a level, for ``step``."""
+    return GenerationRequest(name, s.encoder.prompt(example, level), n, _seed(s, step, example.id, level))
+
+
+def sampling(s: Services, temperature: float) -> SamplingSettings:
+    """As for everything that may be trained on."""
+    return SamplingSettings(temperature, max_tokens=s.config.task.max_response_tokens, logprobs=True)
+
+
+def to_scorers(
+    s: Services, prompt: np.ndarray, generation: Generation, actor: int, example: Example, level: int = 0
+) -> Unscored:
+    """The rollouts of what an engine has generated, on their way to the reward actors."""
+    rollouts = _rollouts(prompt, generation, actor, example, level)
+    ticket = s.rewards.submit([(example, r.text, r.finish_reason) for r in rollouts])
+    return Unscored(example, rollouts, ticket)
 
 
 def collect(s: Services, unscored: Sequence[Unscored]) -> list[ScoredGroup]:
@@ -65,10 +77,11 @@ def _rollouts(prompt: np.ndarray, generation: Generation, actor: int, example: E
             response_ids=sample.ids,
             logprobs=sample.logprobs,
             text=sample.text,
-            version=generation.version,
+            version=sample.spans[0][0] if sample.spans else generation.version,
             actor=actor,
             finish_reason=sample.finish_reason,
             hint_level=level,
+            spans=sample.spans if len(sample.spans) > 1 else (),
         )
         for sample in generation.samples
     ]

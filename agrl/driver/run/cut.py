@@ -14,27 +14,26 @@ from agrl import signals
 from agrl.driver.run.run import Run
 from agrl.driver.run.stall import StallWatch
 from agrl.driver.services.learner_snapshots import LearnerCut
-from agrl.driver.step import RolloutBatch
 from agrl.errors import AgrlError
 from agrl.report.progress import phase
 
 REPLAY = "replay.npz"  # the replay actor's part of a checkpoint, which it writes and reads itself
-AHEAD = "ahead.pickle"  # the batch of the next step, where it was generated before the checkpoint was written
+AHEAD = "ahead.pickle"  # what was generated before the checkpoint was written and not yet trained on
 
 
-def save_ahead(folder: Path, ready: RolloutBatch | None) -> None:
-    """Write the batch of the next step into a checkpoint, where there is one."""
-    if ready:
-        (folder / AHEAD).write_bytes(pickle.dumps(ready))
+def save_ahead(folder: Path, ahead: Any) -> None:
+    """Write what a pipeline is ahead of training into a checkpoint, where it is."""
+    if ahead:
+        (folder / AHEAD).write_bytes(pickle.dumps(ahead))
 
 
 @dataclass(frozen=True)
 class Cut:
-    """The run after ``done`` steps."""
+    """The run after ``done`` steps. ``ahead``: what its pipeline then had beyond them."""
 
     done: int
     learner: LearnerCut
-    ready: RolloutBatch | None
+    ahead: Any
     watch: dict[str, Any]
     phases: dict[str, float]
 
@@ -46,12 +45,12 @@ class Cuts:
         self._run, self._cut = run, None
         self._grace_s = run.s.config.trainer.grace_s
 
-    def take(self, done: int, ready: RolloutBatch | None, watch: StallWatch) -> None:
-        """``done`` steps are finished, and nothing of the next one has begun."""
+    def take(self, done: int, ahead: Any, watch: StallWatch) -> None:
+        """``done`` steps are finished. The pipeline must be halted: what is ``ahead`` is of the same moment."""
         with signals.held_back():
             self._run.s.replay.mark()
             learner = self._run.s.learner.cut(self._grace_s)
-            about = ready, watch.state_dict(), dict(self._run.phases)
+            about = ahead, watch.state_dict(), dict(self._run.phases)
             self._cut = Cut(done, learner, *about) if learner and self._grace_s else None
 
     @contextmanager
@@ -68,7 +67,7 @@ class Cuts:
     def _save(self, cut: Cut) -> None:
         def also(folder: Path) -> None:
             self._run.s.replay.save_marked(folder / REPLAY)
-            save_ahead(folder, cut.ready)
+            save_ahead(folder, cut.ahead)
 
         self._run.phases.clear()
         self._run.phases.update(cut.phases)

@@ -74,17 +74,25 @@ class Run:
 
         Raises NothingLearnedError when it is the start model ("before") and none of its answers parses.
         """
-        tokens = self.s.config.task.max_response_tokens
+        evaluation = self.evaluation(label, done)
         with phase(self.console, f"Evaluating ({label})"), self.clock("evaluate"):
-            found = evaluate_sets(self.s.rollouts, self.s.encoder, self.sets, tokens)
+            evaluation.measure()
+        found = evaluation.keep()
+        if label == "before" and needs_answers(self.s.config):
+            refuse_unparsed(found, self.s.config.model.path)
+
+    def evaluation(self, label: str, done: int) -> Evaluation:
+        """The same in two parts, of which the first may go on beside the learner."""
+        return Evaluation(self, label, done)
+
+    def keep_evaluation(self, label: str, done: int, found: Mapping[str, Any], version: int) -> None:
+        """Save what was measured, and tell the trackers."""
         for name, metrics in found.items():
-            about = {"label": label, "set": name, "model": self.s.config.model.path, "version": self.s.learner.version}
+            about = {"label": label, "set": name, "model": self.s.config.model.path, "version": version}
             self.folder.save_evaluation(label, name, metrics | about)
         self._evaluated = [(done, name, shares(metrics)) for name, metrics in found.items()]
         for evaluation in self._evaluated if self._recorder else ():
             self._recorder.log_evaluation(*evaluation)
-        if label == "before" and needs_answers(self.s.config):
-            refuse_unparsed(found, self.s.config.model.path)
 
     def checkpoint(
         self,
@@ -119,6 +127,26 @@ class Run:
             "phases": dict(self.phases) | self.clock.seconds,
         }
         leave_results(self.folder, steps, summary, self.s.runtime.hosts(), self.console)
+
+
+class Evaluation:
+    """Of the weights that the engines have while it is measured, which must stay as they are meanwhile."""
+
+    def __init__(self, run: Run, label: str, done: int) -> None:
+        self._run, self._label, self._done = run, label, done
+        self._found: dict[str, Any] = {}
+        self._version = -1
+
+    def measure(self) -> None:
+        """Judge the held-out sets. Another thread may."""
+        s = self._run.s
+        self._version = s.rollouts.version
+        self._found = evaluate_sets(s.rollouts, s.encoder, self._run.sets, s.config.task.max_response_tokens)
+
+    def keep(self) -> dict[str, Any]:
+        """Save what was measured; returns it, set name -> metrics."""
+        self._run.keep_evaluation(self._label, self._done, self._found, self._version)
+        return self._found
 
 
 @dataclass(frozen=True)

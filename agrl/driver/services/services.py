@@ -13,7 +13,7 @@ from actors.reward_pool import RewardPool
 from actors.rollout_pool import RolloutPool
 from actors.runtime import Runtime
 from actors.service import Service
-from agrl.config.schema import Config, Placement
+from agrl.config.schema import Config, Overlap, Placement
 from agrl.data.pool import Pool
 from agrl.driver.folder.run_folder import RunFolder
 from agrl.driver.services.first_broadcast import try_broadcast
@@ -111,8 +111,11 @@ class Services:
         self.runtime.shutdown()
 
 
-def start_rollouts(config: Config, runtime: Runtime, run: RunFolder, lora_rank: int = 0) -> RolloutPool:
-    """The rollout actors, loading their engines in the background. ``lora_rank``: of the updates they are to serve."""
+def start_rollouts(
+    config: Config, runtime: Runtime, run: RunFolder, lora_rank: int = 0, streams: bool = False
+) -> RolloutPool:
+    """The rollout actors, loading their engines in the background. ``lora_rank``: of the updates they are to serve;
+    ``streams``: see ``RolloutPool``."""
     c = config.rollout
     settings = EngineSettings(
         dtype=config.model.dtype,
@@ -125,6 +128,7 @@ def start_rollouts(config: Config, runtime: Runtime, run: RunFolder, lora_rank: 
         threads=c.threads,
         lora_rank=lora_rank,
         sleeps=config.ray.placement == Placement.colocated,
+        unfinished=c.unfinished.value if streams else "",
     )
     return RolloutPool(
         runtime,
@@ -136,6 +140,7 @@ def start_rollouts(config: Config, runtime: Runtime, run: RunFolder, lora_rank: 
         log_dir=run.logs,
         transport=config.sync.transport.value,
         dealing=config.rollout.dealing.value,
+        streams=streams,
     )
 
 
@@ -149,7 +154,8 @@ def start_services(config: Config, run: RunFolder, pool: Pool, hinted: bool) -> 
     runtime = start_runtime(config, run.path)
     runtime.on_change = EventLog(run.path)
     learner = LearnerGroup(runtime, config, run.logs)
-    rollouts = start_rollouts(config, runtime, run, config.model.lora_rank)
+    streams = config.trainer.overlap == Overlap.free
+    rollouts = start_rollouts(config, runtime, run, config.model.lora_rank, streams)
     rewards = start_rewards(config, runtime, run, book)
     replay = start_replay(config, runtime, run, pool)
     scorer = Scorer(book, config.task.order, config.reward.mode)

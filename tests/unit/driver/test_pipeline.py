@@ -3,6 +3,7 @@
 import threading
 from types import SimpleNamespace
 
+import numpy as np
 import pytest
 
 from agrl.clock import Clock
@@ -10,6 +11,7 @@ from agrl.driver import pipeline as module
 from agrl.driver.pipeline import Pipeline
 from agrl.driver.step import RolloutBatch, staleness
 from agrl.errors import ActorError, WeightSyncError
+from agrl.relevance.records import Example, Product, Provenance, Rollout, ScoredGroup
 
 PATIENCE_S = 10.0
 
@@ -31,7 +33,7 @@ class Stage:
         if step == self.fails_at:
             raise ActorError("rollout-0 was lost")
         self.done.append(f"generate {step}")
-        return RolloutBatch(step, 0, [], {}, Clock())
+        return RolloutBatch(step, [], {}, Clock())
 
     def train(self, services, batch, ahead=None):
         if ahead:
@@ -62,7 +64,7 @@ def test_the_next_batch_is_generated_beside_the_learner_and_none_after_the_last_
 
 def test_a_batch_that_a_checkpoint_held_is_not_generated_again(monkeypatch):
     stage = Stage(monkeypatch, 1)
-    held = RolloutBatch(1, 1, [], {}, None)
+    held = RolloutBatch(1, [], {})
     assert Pipeline(stage.services, 3, held).step(1) is held
     assert stage.done == ["generate 2", "train 1"]
 
@@ -74,11 +76,28 @@ def test_what_goes_wrong_in_generation_ends_the_step(monkeypatch):
         Pipeline(stage.services, 3).step(0)
 
 
+def batch_of(*spans):
+    """One group of a rollout for each tuple of (version, tokens)."""
+    rollouts = [
+        Rollout(
+            "p",
+            np.zeros(3, np.int32),
+            np.zeros(sum(n for _, n in own), np.int32),
+            np.zeros(0),
+            "",
+            own[0][0],
+            spans=own,
+        )
+        for own in spans
+    ]
+    return RolloutBatch(5, [ScoredGroup(Example("p", "q", Product("t"), 4), rollouts, [])], {})
+
+
 @pytest.mark.parametrize(("sampled", "has", "most", "fine"), [(2, 2, 0, True), (2, 3, 1, True), (2, 3, 0, False)])
 def test_a_batch_may_be_so_old_and_no_older(sampled, has, most, fine):
-    batch = RolloutBatch(5, sampled, [], {}, None)
+    batch = batch_of(((sampled, 4),))
     if fine:
-        assert staleness(batch, has, most) == ({"staleness/versions": has - sampled} if most else {})
+        assert staleness(batch, has, most).get("staleness/versions") == (has - sampled if most else None)
         return
     with pytest.raises(WeightSyncError, match=r"step 5 was sampled from weight version 2, .* version 3: more than"):
         staleness(batch, has, most)
@@ -86,4 +105,23 @@ def test_a_batch_may_be_so_old_and_no_older(sampled, has, most, fine):
 
 def test_a_batch_of_a_version_that_the_learner_has_not_made_is_refused():
     with pytest.raises(WeightSyncError, match="version 4"):
-        staleness(RolloutBatch(5, 4, [], {}, None), 3, 1)
+        staleness(batch_of(((4, 1),)), 3, 1)
+
+
+def test_every_token_counts_with_its_own_version():
+    found = staleness(batch_of(((3, 6), (4, 2)), ((5, 4),)), 5, 2)
+    assert found == {
+        "staleness/versions": (6 * 2 + 2 * 1) / 12,
+        "staleness/share_0": 4 / 12,
+        "staleness/share_1": 2 / 12,
+        "staleness/share_2": 6 / 12,
+        "staleness/spans": 1.5,
+    }
+
+
+def test_answers_of_long_ago_and_of_no_policy_do_not_count():
+    batch = batch_of(((0, 4),), ((5, 4),))
+    batch.groups[0].rollouts[0].provenance = Provenance.TRANSFER
+    assert staleness(batch, 5, 1)["staleness/versions"] == 0
+    batch.groups[0].rollouts[0].provenance, batch.groups[0].rollouts[0].version = Provenance.ON_POLICY, -1
+    assert staleness(batch, 5, 1)["staleness/versions"] == 0

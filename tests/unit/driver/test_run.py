@@ -37,7 +37,12 @@ def told(monkeypatch):
 def test_evaluations_before_during_and_after_training_are_told_with_the_steps_that_were_done(told, tmp_path):
     config = load_config([f"run={tmp_path}", "model.path=m"])
     services = SimpleNamespace(
-        config=config, rollouts=None, encoder=None, runtime=None, gauges=None, learner=SimpleNamespace(version=0)
+        config=config,
+        rollouts=SimpleNamespace(version=0),
+        encoder=None,
+        runtime=None,
+        gauges=None,
+        learner=SimpleNamespace(version=0),
     )
     run = Run(services, RunFolder(tmp_path), {}, PlainConsole(io.StringIO()))
     run.evaluate("before", 0)

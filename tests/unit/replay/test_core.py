@@ -174,9 +174,9 @@ def test_what_is_under_way_when_a_run_ends_is_given_back(tmp_path):
     resumed = core()
     resumed.load(tmp_path / "a.npz")
     for each in (replay, resumed):
-        rows = each.give_back(1, "end of the run")
+        rows = each.finish(1)
         assert [(r["draw"], r["example_id"], r["outcome"]) for r in rows] == [(2, names[2], "given_back")]
-        assert each.give_back(1, "end of the run") == []
+        assert each.finish(1) == []
 
 
 def test_a_checkpoint_of_an_earlier_version_is_refused_by_name(tmp_path):

@@ -18,7 +18,7 @@ def test_every_draw_is_under_way_or_has_ended_once(events):
     for event, number in events:
         waiting = ledger.under_way()
         if event == "draw":
-            ledger.drawn([f"p{(number + i) % PROMPTS}" for i in range(2)], step)
+            ledger.drawn({f"p{(number + i) % PROMPTS}": i for i in range(2)}, step)
             step += 1
         elif event == "settle":
             settled += ledger.settle(number)
@@ -37,8 +37,8 @@ def test_every_draw_is_under_way_or_has_ended_once(events):
 
 def test_outcomes_are_handed_over_once_by_step_and_in_the_order_of_the_draws():
     ledger = Ledger()
-    ledger.drawn(["a", "b"], 0)
-    ledger.drawn(["a", "c"], 1)  # a is under way in two batches
+    ledger.drawn({"a": 5, "b": 6}, 0)
+    ledger.drawn({"a": 5, "c": 7}, 1)  # a is under way in two batches
     ledger.close("c", 1, DROPPED, "zero_variance")
     ledger.close("b", 0, TRAINED)
     ledger.close("a", 0, TRAINED)
@@ -53,16 +53,16 @@ def test_outcomes_are_handed_over_once_by_step_and_in_the_order_of_the_draws():
 
 def test_a_prompt_that_ends_in_a_later_step_than_its_own_is_the_one_under_way():
     ledger = Ledger()
-    ledger.drawn(["a"], 0)
+    ledger.drawn({"a": 5}, 0)
     ledger.close("a", 3, GIVEN_BACK, "stale")
     assert [(e.drawn, e.step, e.reason) for e in ledger.settle(3)] == [(0, 3, "stale")]
 
 
 def test_nothing_ends_twice_and_no_step_draws_a_prompt_twice():
     ledger = Ledger()
-    ledger.drawn(["a"], 0)
+    ledger.drawn({"a": 5}, 0)
     with pytest.raises(ValueError, match="'a' was drawn twice at step 0"):
-        ledger.drawn(["a"], 0)
+        ledger.drawn({"a": 5}, 0)
     ledger.close("a", 0, TRAINED)
     with pytest.raises(ValueError, match="'a' is not under way, and cannot be trained at step 0"):
         ledger.close("a", 0, TRAINED)
