@@ -30,6 +30,7 @@ RUN = (
     *("learner.ranks=2", "learner.threads=2", "rollout.actors=2", "reward.actors=2", "data.max_evaluation=4"),
     *("guidance.source=reference", "guidance.tau=1.0", "trainer.steps=4", "trainer.checkpoint_every=1"),
     *("trainer.prompts_per_step=32", "trainer.rollouts_per_prompt=8", "learner.timeout_s=60", "rollout.timeout_s=60"),
+    *("learner.restarts=0", "replay.restarts=0"),  # a lost rank ends the run, so that what is said of it is seen
 )
 FAULTS: dict[str, Callable[[World], dict]] = {}
 

@@ -19,6 +19,7 @@ class EventLog:
 
     def __init__(self, run_dir: Path) -> None:
         self._file, self._lock, self._states = Path(run_dir) / EVENTS, Lock(), {}
+        self._file.parent.mkdir(parents=True, exist_ok=True)
 
     def __call__(self, actor: str, state: str, cause: str = "", host: str = "", step: int | None = None) -> None:
         """``actor`` has this state from now on, in ``step``, where there is one; the same as before is no event.

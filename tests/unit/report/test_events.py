@@ -11,11 +11,11 @@ from tests.unit.report.fake_run import make_run
 
 
 def test_a_state_that_stays_is_no_event(tmp_path):
-    log = EventLog(tmp_path)
+    log = EventLog(tmp_path / "new")
     for state in ("starting", "stale", "serving", "serving", "dead"):
         log("rollout-0", state, "killed" if state == "dead" else "", "a (10.0.0.1)", 3)
     log("rollout-1", "serving")
-    rows = read_events(tmp_path)
+    rows = read_events(tmp_path / "new")
     assert [row["state"] for row in rows] == ["starting", "stale", "serving", "dead", "serving"]
     assert {k: v for k, v in rows[3].items() if k != "time"} == {
         **{"step": 3, "actor": "rollout-0", "state": "dead", "cause": "killed", "host": "a (10.0.0.1)"}
