@@ -9,7 +9,7 @@ free (trainer.overlap=free, 2).
 
 The efficiency of a step is max(generation, training) / step, from what the run logs of it: 1 when the shorter of the
 two costs nothing. In the mode free, whose batches do not belong to steps, it is that of the sums over the run. The
-first two steps of a run do not count, nor, in free, the last ones, beside which nothing is generated. Bar: 0.9 for both.
+first two steps of a run do not count, nor, in free, the last, beside which nothing is generated. Bar: 0.9 for both.
 """
 
 from __future__ import annotations
