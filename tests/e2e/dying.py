@@ -37,8 +37,8 @@ def _die(where: str) -> None:
 class DyingReplay(ReplayCore):
     """Dies when it has done its work, before it answers."""
 
-    def sample(self, n, step):
-        found = super().sample(n, step)
+    def sample(self, n, step, *how):
+        found = super().sample(n, step, *how)
         _die(f"sample-{step}")
         return found
 
