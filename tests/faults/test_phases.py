@@ -1,0 +1,105 @@
+"""Every class of process killed in one phase or another of a step, on the real stack, in one run for each mode.
+
+Each kill has a witness: the process is gone, and the events say that this actor was lost and another one came. The run
+ends bit for bit as one that was left in peace, and its ledger is whole.
+"""
+
+import threading
+
+import psutil
+import pytest
+
+from agrl.driver import step as step_module
+from agrl.driver.run import run as run_module
+from agrl.driver.run.ledger_check import check_ledger
+from agrl.driver.services.learners import LearnerGroup
+from agrl.driver.training import train
+from agrl.report.events import deaths, read_events
+from benchmarks.soak import processes
+from tests.e2e.small_world import config, make_world, silent
+from tests.e2e.test_lockstep import left
+
+STEPS, GONE_S = 6, 20.0
+WORDS = (
+    *(f"trainer.steps={STEPS}", "trainer.checkpoint_every=3", "trainer.evaluate_every=3", "data.max_evaluation=4"),
+    *("learner.ranks=2", "rollout.actors=2", "reward.actors=2", "guidance.source=reference", "guidance.tau=1.0"),
+    *("learner.lr=1e-3", "learner.timeout_s=300", "rollout.timeout_s=300"),
+)
+PLAN = {
+    "sample 0": "replay",
+    "rollout 1": "rollout-1",
+    "score 2": "reward-0",
+    "learn 2": "learner-1",
+    "guide 3": "replay",
+    "checkpoint 3": "learner-0",
+    "evaluate 3": "rollout-0",
+    "score 4": "reward-1",
+    "publish 5": "rollout-1",
+    "publish 6": "learner-1",
+}
+"""Phase and step (of learn, publish, checkpoint and evaluate: the version of the weights) -> who is killed then."""
+
+
+class Killer:
+    """Kills by ``PLAN`` at the beginning of a phase, whichever thread it is in."""
+
+    def __init__(self, folder, monkeypatch) -> None:
+        self._folder, self._left, self._lock = folder, dict(PLAN), threading.Lock()
+        self.killed: list[psutil.Process] = []
+        m = monkeypatch
+        scored = iter(range(100))
+        m.setattr(step_module, "draw", self.before("sample", step_module.draw, lambda s, n, step, *_: step))
+        m.setattr(step_module, "generate", self.before("rollout", step_module.generate, lambda s, p, n, step, *_: step))
+        m.setattr(step_module, "collect", self.before("score", step_module.collect, lambda *_: next(scored)))
+        m.setattr(step_module, "guide", self.before("guide", step_module.guide, lambda s, g, d, step: step))
+        version = lambda learner, *_: learner.version  # noqa: E731
+        m.setattr(LearnerGroup, "train_policy", self.before("learn", LearnerGroup.train_policy, version))
+        m.setattr(step_module, "broadcast_weights", self.before("publish", step_module.broadcast_weights, version))
+        done = lambda run, done, *_, **__: done  # noqa: E731
+        m.setattr(run_module.Run, "checkpoint", self.before("checkpoint", run_module.Run.checkpoint, done))
+        held = lambda rollouts, *_: rollouts.version  # noqa: E731
+        m.setattr(run_module, "evaluate_sets", self.before("evaluate", run_module.evaluate_sets, held))
+
+    def before(self, phase, function, when):
+        def killing(*args, **kwargs):
+            self.kill(f"{phase} {when(*args, **kwargs)}")
+            return function(*args, **kwargs)
+
+        return killing
+
+    def kill(self, moment: str) -> None:
+        with self._lock:
+            victim = self._left.pop(moment, None)
+            if victim is not None:
+                process = processes(psutil.Process(), self._folder)[victim]
+                process.kill()
+                self.killed.append(process)
+
+    @property
+    def spared(self) -> dict[str, str]:
+        return self._left
+
+
+@pytest.fixture(scope="module")
+def world(tmp_path_factory):
+    return make_world(tmp_path_factory.mktemp("world"))
+
+
+@pytest.mark.parametrize("staleness", [0, 1], ids=["in turns", "in lockstep"])
+def test_any_process_may_die_in_any_phase(world, tmp_path, monkeypatch, staleness):
+    words = (*WORDS, f"trainer.max_staleness={staleness}")
+    train(config(world, tmp_path / "peace", *words), silent())
+    killer = Killer(tmp_path / "war", monkeypatch)
+    train(config(world, tmp_path / "war", *words), silent())
+    assert not killer.spared, "moments that never came"
+    assert len(killer.killed) == len(PLAN)
+    gone, alive = psutil.wait_procs(killer.killed, timeout=GONE_S)
+    assert len(gone) == len(PLAN) and not alive
+    lost = deaths(read_events(tmp_path / "war"))
+    for victim in set(PLAN.values()):
+        times = [death for death in lost if death["actor"] == victim]
+        assert len(times) >= list(PLAN.values()).count(victim), f"{victim} was killed more often than it was lost"
+        assert all(death["back_s"] is not None for death in times)
+    found = check_ledger(tmp_path / "war")
+    assert found.problems == [] and found.steps == STEPS
+    assert left(tmp_path / "war") == left(tmp_path / "peace")
