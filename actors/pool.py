@@ -21,7 +21,7 @@ class ServicePool:
     """``size`` services of ``cls`` named KIND-0, KIND-1, ...; each may die ``restarts`` times.
 
     ``timeout_s``: how long a new one may take to be built. ``log_dir``: gets one KIND-N.log each. ``built``: the state
-    of one that has just been built, see ``Runtime.note``.
+    of one that has just been built, see ``Runtime.note``. ``least``: with fewer that have a place, the pool gives up.
     """
 
     def __init__(
@@ -37,12 +37,15 @@ class ServicePool:
         log_dir: Path | None,
         env: dict[str, str] | None = None,
         built: str = "serving",
+        least: int = 1,
     ) -> None:
         self.kind, self.timeout_s = kind, timeout_s
         self._runtime, self._cls, self._args, self._env = runtime, cls, args, env
         self._restarts, self._log_dir, self._closed, self._state = restarts, log_dir, False, built
         self.deaths, self.replaced = [0] * size, [0] * size
         self.absent: set[int] = set()  # those without a place
+        self._least = least
+        self._waiting: dict[int, Service] = {}  # for a place, that of an absent one
         self._cpu_share = runtime.most_on_a_host([self.name(index) for index in range(size)])
         self.services = [self._start(index) for index in range(size)]
 
@@ -75,7 +78,7 @@ class ServicePool:
         """Start the service anew in place of a dead (or hung, or broken) one; returns it when it is built.
 
         ``counts``: as a death. Raises ActorError, naming it and the cause, when it has died more often than it may;
-        NoPlace when no host has room for it, from when on it is absent; ClusterError when none is left then.
+        NoPlace when no host has room for it, from when on it is absent; ClusterError when too few are left then.
         """
         while True:
             if self._closed:
@@ -100,19 +103,52 @@ class ServicePool:
             else:
                 return self.services[index]
 
+    def returned(self) -> list[int]:
+        """The absent ones that have come back, because a host has room for them (again): they are built, and present.
+
+        Waits for nothing; ask now and then.
+        """
+        back = []
+        for index in sorted(self.absent):
+            if index not in self._waiting:
+                self._waiting[index] = self._start(index)
+                continue
+            try:
+                self._waiting[index].ready().result(0.0)
+            except TimeoutError:
+                continue
+            except ServiceDied:
+                self._waiting.pop(index).kill()
+                continue
+            self.services[index] = self._waiting.pop(index)
+            self.absent.discard(index)
+            self.note(index, self._state)
+            back.append(index)
+        if back:
+            names = ", ".join(self.name(index) for index in back)
+            say = "%s found a place again; the run goes on with %d of %d"
+            logging.getLogger(__name__).warning(say, names, len(self.present), len(self))
+        return back
+
     def _give_up(self, index: int, cause: Exception, error: NoPlace) -> ClusterError:
         self.services[index].kill()
         self.absent.add(index)
         said = f"{cause}; {error}"
         if not self.present:
             return ClusterError(f"{said}; it was the last of the {self.kind} actors", hint=error.hint)
+        if len(self.present) < self._least:
+            return ClusterError(
+                f"{said}; {len(self.present)} of the {self.kind} actors are left, fewer than "
+                f"{self.kind}.min_actors={self._least}",
+                hint=error.hint,
+            )
         logging.getLogger(__name__).warning("%s; the run goes on with %d of %d", said, len(self.present), len(self))
         return NoPlace(said, hint=error.hint)
 
     def close(self) -> None:
         """Stop all; from now on none is replaced."""
         self._closed = True
-        for service in self.services:
+        for service in (*self.services, *self._waiting.values()):
             service.kill()
 
     def _start(self, index: int) -> Service:

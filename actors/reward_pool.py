@@ -102,6 +102,8 @@ class RewardPool:
         if not self._is_ready:
             self.ready()  # the time limit is for scoring, not for starting
         self._take_finished()
+        if self._pool.absent:
+            self._pool.returned()
         index, ticket = self._least_busy(), Ticket(items)
         self._send(index, ticket)
         self._queues[index].append(ticket)

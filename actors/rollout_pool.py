@@ -24,10 +24,11 @@ class RolloutPool:
     """``actors`` engines of one model. They load in the background; ``ready`` waits for them.
 
     An actor that dies, hangs for ``timeout_s`` seconds or breaks is replaced up to ``restarts`` times: the new one gets
-    the current weights and the requests that the old one left unfinished. Where no host has room for one, the others go
-    on. ``transport``: of new weights, see ``agrl.transport``. ``dealing``: of requests, "fixed" or "free", see
-    ``actors.dispatch``; "auto" is free where there are several actors. ``streams``: requests come at any time and from
-    several threads, new weights while some are unfinished; ``actors.open_dealing`` then says who gets what.
+    the current weights and the requests that the old one left unfinished. Where no host has room for one, the others
+    go on, ``min_actors`` of them at least, and it comes back when a host has room again. ``transport``: of new weights,
+    see ``agrl.transport``. ``dealing``: of requests, "fixed" or "free", see ``actors.dispatch``; "auto" is free where
+    there are several actors. ``streams``: requests come at any time and from several threads, new weights while some
+    are unfinished; ``actors.open_dealing`` then says who gets what.
     """
 
     def __init__(
@@ -44,6 +45,7 @@ class RolloutPool:
         dealing: str = "auto",
         engine: type = RolloutEngine,
         streams: bool = False,
+        min_actors: int = 1,
     ) -> None:
         self._pool = ServicePool(
             runtime,
@@ -54,6 +56,7 @@ class RolloutPool:
             restarts=restarts,
             timeout_s=timeout_s,
             log_dir=log_dir,
+            least=min_actors,
             env=settings.environment(),
             built="stale",
         )
@@ -110,8 +113,11 @@ class RolloutPool:
 
     def broadcast(self, version: int, weights: WeightSource) -> None:
         """Give every actor the learner's weights, which are of ``version``; see ``WeightSync.broadcast``."""
+        absent = set(self._pool.absent)
         with self._sleep.woken(), self._stream.paused() if self._stream else nullcontext():
             self._sync.broadcast(version, weights)
+        if self._stream:
+            self._stream.join(sorted(absent - self._pool.absent))
 
     @property
     def stream(self) -> Stream:

@@ -41,7 +41,9 @@ class Stream(Batch):
         super().__init__(pool, sync, dealing, SamplingSettings(), timeout_s=timeout_s, heals=True, count=count)
         self._open = dealing
         self._names = itertools.count()
-        self._inbox: SimpleQueue[tuple[str, list]] = SimpleQueue()  # ("ask", requests) or ("withdraw", their names)
+        self._inbox: SimpleQueue[tuple[str, list]] = (
+            SimpleQueue()
+        )  # ("ask", requests), ("withdraw", their names), ("join", engines)
         self._sinks: dict[str, tuple[str, SimpleQueue[Answer]]] = {}  # our name of a request -> the asker's, and its
         self._calling = threading.RLock()  # held while calls to engines go out
         self._lock, self._error, self._closed = threading.Lock(), None, False
@@ -71,6 +73,10 @@ class Stream(Batch):
             for name in names:
                 self._sinks.pop(name, None)
         self._put("withdraw", list(names))
+
+    def join(self, engines: Sequence[int]) -> None:
+        """These have come back, with the present weights."""
+        self._put("join", list(engines))
 
     def generate(
         self, requests: Sequence[GenerationRequest], sampling: SamplingSettings
@@ -128,6 +134,10 @@ class Stream(Batch):
         if what == "ask":
             self._open.add(things)
             for index in list(self._dealing.hands):
+                self._feed(index)
+        elif what == "join":
+            for index in things:
+                self._dealing.join(index)
                 self._feed(index)
         else:
             for index in self._open.withdraw(things):

@@ -83,6 +83,7 @@ class WeightSync:
             self._broadcast(version, source)
 
     def _broadcast(self, version: int, source: WeightSource) -> None:
+        self._pool.returned()  # who has a place again takes part
         self.version = version
         self._source = source = StoredWeights(source) if source.trains_meanwhile else source
         self._adapters = self._adapters is not False and self._served_beside(source)

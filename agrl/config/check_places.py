@@ -27,6 +27,11 @@ def _check_placement(config: Config) -> None:
             f"rollout.gpus_per_actor={config.rollout.gpus_per_actor:g} is less than rollout.tensor_parallel="
             f"{config.rollout.tensor_parallel}: an engine needs a GPU for each part of its model"
         )
+    if not 1 <= config.rollout.min_actors <= max(config.rollout.actors, 1):
+        raise ConfigError(
+            f"rollout.min_actors={config.rollout.min_actors} must be at least 1 and at most "
+            f"rollout.actors={config.rollout.actors}"
+        )
     if config.ray.placement == Placement.colocated:
         _check_colocated(config)
     if config.ray.address and config.ray.mode == RayMode.inline:

@@ -157,6 +157,7 @@ class RolloutConfig:
     unfinished: Unfinished = Unfinished.recompute  # overlap=free: keys and values of what new weights find half sampled
     dealing: Dealing = Dealing.auto  # of requests; free: to who is free (auto: with several engines); fixed: by number
     restarts: int = 3  # an actor that dies more often than this ends the run
+    min_actors: int = 1  # with fewer engines, when hosts are lost, the run ends; they come back when hosts do
     timeout_s: float = 1800.0  # seconds without an answer after which an engine counts as hung
 
 

@@ -119,6 +119,33 @@ def test_a_run_goes_on_without_the_engine_of_a_host_that_dies_to_the_same_weight
     assert weights(run) == weights(peace), said
 
 
+def test_an_engine_and_a_scorer_come_back_with_their_host(cluster, world):
+    run, steps = cluster.hosts.shared / "comes-back", 90
+    words = ("ray=cluster", *SEVERAL, f"trainer.steps={steps}", "trainer.checkpoint_every=10")
+    job = cluster.submit("agrl", "train", *overrides(world, run, *words))
+    wait_for_checkpoint(job, run)
+    others = (h for h in range(len(cluster.cpus)) if h != HEAD and not cluster.has(h, "LearnerRank"))
+    host = next(h for h in others if cluster.has(h, "RolloutEngine"))
+    cluster.hosts.kill(host)
+    try:
+        wait_for_log(job, run, "the run goes on with 1 of 2")
+    finally:
+        cluster.hosts.start(host)
+        cluster.join(host)
+    said = job.wait(300)
+    log, last = (run / "logs" / "driver.log").read_text(), list(read_jsonl(run / "metrics.jsonl"))[-1]
+    assert re.search(r"rollout-\d found a place again; the run goes on with 2 of 2", log), said
+    assert last["step"] == steps - 1 and last["actors/rollout_absent"] == 0 and last["rollout/least_share"] > 0
+
+
+def wait_for_log(job, run: Path, text: str) -> None:
+    deadline = time.monotonic() + 120
+    while text not in (run / "logs" / "driver.log").read_text():
+        if time.monotonic() > deadline or job.terminal.poll() is not None:
+            pytest.fail(f"the driver did not say {text!r}\n{job.said}")
+        time.sleep(0.2)
+
+
 def weights(run: Path) -> bytes:
     return (run / "model" / "model.safetensors").read_bytes()
 

@@ -141,6 +141,7 @@ def start_rollouts(
         transport=config.sync.transport.value,
         dealing=config.rollout.dealing.value,
         streams=streams,
+        min_actors=c.min_actors,
     )
 
 

@@ -57,6 +57,45 @@ def test_the_others_do_the_work_of_an_engine_without_a_place_and_that_is_said_on
     assert pool.metrics()["actors/rollout_absent"] == 1.0
 
 
+def roomy_again(pool: RolloutPool, index: int) -> None:
+    """A host with room for an absent one has appeared."""
+    service = pool._pool._waiting[index]
+    del service.ready, service.has_place
+
+
+def test_an_engine_comes_back_with_the_present_weights_when_there_is_room_for_it(caplog):
+    runtime = crowded("rollout-1")
+    pool = make_pool(runtime, 2)
+    list(pool.generate(requests(6), SAMPLING))
+    for version in (1, 2):
+        pool.broadcast(version, GivenWeights(runtime, small(w=float(version))))
+        assert pool.metrics()["actors/rollout_absent"] == 1.0, "there is no room yet"
+    roomy_again(pool, 1)
+    with caplog.at_level(logging.WARNING):
+        pool.broadcast(3, GivenWeights(runtime, small(w=3.0)))
+    assert caplog.records[-1].getMessage() == "rollout-1 found a place again; the run goes on with 2 of 2"
+    found = list(pool.generate(requests(8), SAMPLING))
+    assert {actor for _, actor in found} == {0, 1} and {g.version for g, _ in found} == {3}
+    assert pool.metrics()["actors/rollout_absent"] == 0.0
+
+
+def test_one_that_dies_while_it_waits_for_a_place_is_asked_for_again():
+    runtime = crowded("rollout-1")
+    pool = make_pool(runtime, 2)
+    list(pool.generate(requests(6), SAMPLING))
+    pool.broadcast(1, GivenWeights(runtime, small(w=1.0)))
+    pool._pool._waiting[1].ready = lambda: InlinePending(error=ServiceDied("killed by the test"))
+    for version in (2, 3):
+        pool.broadcast(version, GivenWeights(runtime, small(w=1.0)))
+    assert 1 in pool._pool._waiting and pool._pool.present == [0]
+
+
+def test_fewer_engines_than_wanted_end_the_run_by_name():
+    pool = RolloutPool(crowded("rollout-1"), "model", EngineSettings(), actors=3, engine=EchoEngine, min_actors=3)
+    with pytest.raises(ClusterError, match=r"2 of the rollout actors are left, fewer than rollout.min_actors=3"):
+        list(pool.generate(requests(9), SAMPLING))
+
+
 def test_an_heir_that_is_lost_too_leaves_the_rest_to_the_last_one():
     pool = make_pool(crowded("rollout-1", "rollout-2", after=2), 3)
     found = [generation.request_id for generation, _ in pool.generate(requests(12), SAMPLING)]

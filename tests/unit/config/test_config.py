@@ -91,6 +91,7 @@ def test_the_default_loss_is_dapo_as_the_schema_has_it():
         (["learner.importance=mask", "learner.importance_cap=1"], "learner.importance_cap"),
         (["trainer.generation_budget=0.5"], "trainer.generation_budget"),
         (["trainer.max_staleness=2"], "trainer.max_staleness=2 must be 0 or 1 in lockstep"),
+        (["rollout.min_actors=3", "rollout.actors=2"], "rollout.min_actors=3 must be at least 1 and at most"),
         (["trainer.overlap=free"], "trainer.overlap=free needs trainer.max_staleness=1 or more"),
         (["trainer.overlap=free", "trainer.max_staleness=2", "ray=inline"], "overlap=free contradicts ray=inline"),
         (
