@@ -8,9 +8,10 @@ from typing import Any
 
 import numpy as np
 
-from agrl.config.schema import Config
+from agrl.config.schema import Config, Overlap
 from agrl.driver.folder.claim import claimed
 from agrl.driver.folder.run_folder import Checkpoint, RunFolder
+from agrl.driver.free_running import Ahead, Filling
 from agrl.driver.pipeline import open_pipeline
 from agrl.driver.run.checkpoint import Length, is_due, to_resume
 from agrl.driver.run.cut import AHEAD, REPLAY, Cuts, save_ahead
@@ -35,7 +36,7 @@ def train(config: Config, console, resume: bool = False, prepared: bool = False)
         if resume and checkpoint is None:
             return folder
         if checkpoint:
-            _ahead_file(config, checkpoint)
+            _ahead(config, checkpoint)
         with running(config, folder, "train", console, resume) as run:
             if checkpoint is None:
                 run.evaluate("before", 0)
@@ -96,16 +97,16 @@ def _checkpoint(run: Run, pipeline, watch: StallWatch, done: int) -> None:
 
 def _restore(run: Run, watch: StallWatch, checkpoint: Checkpoint) -> tuple[int, Any]:
     """Bring every service to where the checkpoint was taken; returns the next step, and what was ahead of it."""
-    ahead = _ahead_file(run.s.config, checkpoint)
+    ahead = _ahead(run.s.config, checkpoint)
     first = run.restore(checkpoint)
     watch.load_state_dict(checkpoint.state["watch"])
     run.s.replay.call("load", str(_replay_state(checkpoint).absolute())).result()
     broadcast_weights(run.s.learner, run.s.rollouts)
-    return first, pickle.loads(ahead.read_bytes()) if ahead else None
+    return first, ahead
 
 
-def _ahead_file(config: Config, checkpoint: Checkpoint) -> Path | None:
-    """The next step's batch, where the checkpoint holds one. Raises ConfigError where the run may not train on it."""
+def _ahead(config: Config, checkpoint: Checkpoint) -> Any:
+    """What was generated ahead of the checkpoint, if anything. Raises ConfigError where the run may not train on it."""
     file = checkpoint.folder / AHEAD
     if not file.exists():
         return None
@@ -114,7 +115,13 @@ def _ahead_file(config: Config, checkpoint: Checkpoint) -> Path | None:
             f"trainer.max_staleness=0, but {checkpoint.folder} has the next step's batch, which is a version behind",
             hint="resume with trainer.max_staleness=1; without it, start a new run from the exported model",
         )
-    return file
+    ahead, free = pickle.loads(file.read_bytes()), config.trainer.overlap == Overlap.free
+    if isinstance(ahead, Ahead) and not free:
+        raise ConfigError(
+            f"trainer.overlap=lockstep, but {checkpoint.folder} was written with trainer.overlap=free, further ahead",
+            hint="resume with trainer.overlap=free",
+        )
+    return ahead if isinstance(ahead, Ahead) or not free else Ahead([ahead], Filling(ahead.step + 1), [])
 
 
 def _replay_state(checkpoint: Checkpoint) -> Path:

@@ -2,16 +2,24 @@
 
 from __future__ import annotations
 
-from agrl.config.schema import Config, RayMode
+from agrl.config.schema import Config, Overlap, RayMode
 from agrl.driver.generation.draw import most_prompts
 from agrl.errors import ConfigError
 
 
 def check_pool(config: Config, pool_size: int) -> None:
     """Raise ConfigError when a step may need more different prompts than there are."""
-    if pool_size < most_prompts(config):
+    t, most = config.trainer, most_prompts(config)
+    if t.overlap == Overlap.free and pool_size < (needed := most + (t.max_staleness + 1) * t.prompts_per_step):
         raise ConfigError(
-            f"data.train has {pool_size} prompts, fewer than the {most_prompts(config)} that a step may try",
+            f"data.train has {pool_size} prompts, fewer than the {needed} that may be under way at once with "
+            f"trainer.max_staleness={t.max_staleness}",
+            hint="lower trainer.prompts_per_step, trainer.generation_budget or trainer.max_staleness, or give a larger "
+            "pool",
+        )
+    if pool_size < most:
+        raise ConfigError(
+            f"data.train has {pool_size} prompts, fewer than the {most} that a step may try",
             hint="lower trainer.prompts_per_step or trainer.generation_budget, or give a larger pool",
         )
 
@@ -35,7 +43,12 @@ def describe(config: Config, pool_size: int) -> list[str]:
         f"Pool    {pool_size:,} prompts, {config.replay.sampling.value} sampling; {seen:,} draws in all",
     ]
     if t.max_staleness:
-        lines.append("Overlap each batch is generated beside the step before, from weights one version older")
+        how = (
+            f"engines and learner each go on as they are ready, at most {t.max_staleness} versions apart"
+            if t.overlap == Overlap.free
+            else "each batch is generated beside the step before, from weights one version older"
+        )
+        lines.append(f"Overlap {how}")
     if g.enabled:
         lines.append(
             f"Guide   {g.source.value} answers trained as {g.semantics.value}, for groups with at most {g.tau:.1%} "

@@ -150,6 +150,14 @@ def test_a_pool_that_a_step_may_exhaust_is_refused():
         check_pool(config, 10)
 
 
+def test_a_pool_that_free_running_may_exhaust_is_refused():
+    free = ["trainer.overlap=free", "trainer.max_staleness=2"]
+    config = load_config([*TINY, "trainer.prompts_per_step=10", *free])
+    check_pool(config, 40)
+    with pytest.raises(ConfigError, match=r"39 prompts, fewer than the 40 that may be under way .*max_staleness=2"):
+        check_pool(config, 39)
+
+
 def test_a_missing_model_is_named():
     with pytest.raises(ConfigError, match=r"model\.path is missing"):
         load_config([])
