@@ -140,18 +140,19 @@ def simulated_seconds(step: dict[str, float], beside: dict[str, float] | None, m
 def train(config: Config, model: Model, console: Any, profile: cProfile.Profile | None, memory: bool) -> Watch:
     """The real loop over simulated engines."""
     from actors import rollout_pool
+    from agrl.driver import pipeline as pipelines
     from agrl.driver import training as loop
     from agrl.driver.run import run as running
     from agrl.driver.services import services
     from agrl.driver.services.runtime import run_label
 
-    watch, real_step = Watch(memory), loop.Pipeline.step
+    watch, real_step = Watch(memory), pipelines.Pipeline.step
 
-    def watched_step(pipeline: Any, step: int) -> Any:
+    def watched_step(pipeline: Any, step: int, beside: Any = None) -> Any:
         watch.read()
         if profile and step == WARM:
             profile.enable()
-        result = real_step(pipeline, step)
+        result = real_step(pipeline, step, beside)
         watch.metrics.append(result.metrics)
         return result
 
@@ -168,7 +169,7 @@ def train(config: Config, model: Model, console: Any, profile: cProfile.Profile 
     threads = 2 * config.rollout.actors if model.waits else 1
     services.start_runtime = lambda c, run: SimulatedRuntime(model, threads, namespace="scale", run=run_label(run))
     rollout_pool.Traffic = SlowestOf
-    loop.Pipeline.step, running.Run = watched_step, Measured
+    pipelines.Pipeline.step, running.Run = watched_step, Measured
     loop.train(config, console)
     return watch
 
