@@ -80,9 +80,8 @@ class RolloutEngine:
         self._in_hand.drop(drop)
         if self._asleep and requests:  # vLLM would queue them, and wait for ever
             raise ActorError(f"request {requests[0].request_id} came to an engine that sleeps: {sorted(self._asleep)}")
-        salt = (
-            str(self.version) if self._unfinished == "keep" else ""
-        )  # what older weights computed is not for a new one
+        # with it, a new prompt finds nothing that older weights computed
+        salt = str(self.version) if self._unfinished == "keep" else ""
         for request in requests:
             self._in_hand.add(request, request.sampling or sampling, self._adapter, salt)
         if not self._in_hand:

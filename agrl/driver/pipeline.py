@@ -28,16 +28,16 @@ class Pipeline:
         self._s, self._steps, self.ready = services, steps, ready
 
     def step(self, step: int, beside: Callable[[], Any] | None = None) -> StepResult:
-        """Run a step; the engines have its weights when it returns. ``beside`` is called first, by the way where
-        generation goes beside training, and uses the weights before.
+        """Run a step; the engines have its weights when it returns. ``beside`` uses those before: beside the learner
+        where generation goes beside it, else first.
 
         Raises the AgrlError that names what went wrong.
         """
-        batch, self.ready = self.ready or generate_batch(self._s, step), None
         lockstep = self._s.config.trainer.max_staleness and step + 1 < self._steps
+        if beside and not lockstep:
+            beside()
+        batch, self.ready = self.ready or generate_batch(self._s, step), None
         if not lockstep:
-            if beside:
-                beside()
             return train_batch(self._s, batch)
         ahead = self._generate_ahead(step + 1, beside)
         result = train_batch(self._s, batch, ahead)

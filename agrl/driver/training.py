@@ -81,9 +81,14 @@ def _steps(run: Run, pipeline, recorder: Recorder, watch: StallWatch, cuts: Cuts
 
 
 def _evaluation(run: Run, done: int) -> Evaluation | None:
-    """What is to be measured with the weights after ``done`` steps, while the next goes on where it can."""
-    every = run.s.config.trainer.evaluate_every
-    return run.evaluation(f"step-{done:06d}", done) if done and every and done % every == 0 else None
+    """What is due with the weights after ``done`` steps: to be measured beside the next step, or, where nothing goes
+    beside, done when this returns."""
+    config, label = run.s.config.trainer, f"step-{done:06d}"
+    if not (done and config.evaluate_every and done % config.evaluate_every == 0):
+        return None
+    if config.max_staleness:
+        return run.evaluation(label, done)
+    return run.evaluate(label, done)
 
 
 def _checkpoint(run: Run, pipeline, watch: StallWatch, done: int) -> None:
