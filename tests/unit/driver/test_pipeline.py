@@ -62,6 +62,19 @@ def test_the_next_batch_is_generated_beside_the_learner_and_none_after_the_last_
     assert pipeline.ready is None
 
 
+def test_what_uses_the_weights_before_a_step_comes_first_and_beside_the_learner_where_that_is_possible(monkeypatch):
+    for staleness, expected in (
+        (0, ["beside", "generate 0", "train 0"]),  # so that no clock of the step counts it
+        (1, ["generate 0", "beside", "generate 1", "train 0"]),
+    ):
+        stage = Stage(monkeypatch, staleness)
+        Pipeline(stage.services, 2).step(0, lambda stage=stage: stage.done.append("beside"))
+        assert stage.done == expected
+    last = Stage(monkeypatch, 1)
+    Pipeline(last.services, 2, RolloutBatch(1, [], {})).step(1, lambda: last.done.append("beside"))
+    assert last.done == ["beside", "train 1"]
+
+
 def test_a_batch_that_a_checkpoint_held_is_not_generated_again(monkeypatch):
     stage = Stage(monkeypatch, 1)
     held = RolloutBatch(1, [], {})
