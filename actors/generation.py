@@ -13,9 +13,9 @@ class EngineSettings:
 
     ``max_model_len``: tokens of prompt and response together. ``max_concurrent``: sequences decoded together.
     ``gpu_memory_utilization``: share of a GPU's memory. ``lora_rank``: of low-rank updates that are to be served beside
-    the model's weights, where vLLM can. ``sleeps``: it leaves its GPU to others in between. Of CPU engines only:
-    ``kv_cache_gib`` and ``threads``, 0 for its share of the host's CPUs. ``unfinished``: what becomes of requests that
-    new weights find unfinished, see ``UNFINISHED``; "" where they never find any.
+    the model's weights, where vLLM can. ``sleeps``: it leaves its GPU to others in between. ``unfinished``: what
+    becomes of requests that new weights find unfinished, see ``UNFINISHED``; "" where they never find any. Of CPU
+    engines only: ``kv_cache_gib`` and ``threads``, 0 for its share of the host's CPUs.
     """
 
     dtype: str = "bfloat16"

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -187,20 +188,31 @@ class ReplayCore:
     def load(self, file: str) -> None:
         """Go on exactly where ``save`` wrote the file. Raises DataError, naming a file, when it is of another pool."""
         with np.load(file, allow_pickle=False) as state:
-            about = json.loads(str(state["about"]))
+            about = _about(state, file)
             check_same(about["pool"], self._pool.digests)
             self._sampler.load_state_dict(about["sampler"] | {"left_out": state["left_out"]})
-            if "ledger" not in about:
-                raise DataError(
-                    f"{file} has no ledger: an earlier version of AGRL wrote it",
-                    hint="resume with that version, or start a new run from the exported model",
-                )
             self._table.load_state_dict(
                 {name: state[name] for name in state.files if name not in ("about", "left_out")}
             )
         self._buffer.load_state_dict(about["buffer"])
         self._ledger.load_state_dict(about["ledger"])
         self._now = StepSoFar()
+
+
+def ledger_of(file: str | Path) -> dict[str, Any]:
+    """What ``ReplayCore.save`` wrote of the ledger: see ``Ledger.state_dict``."""
+    with np.load(file, allow_pickle=False) as state:
+        return _about(state, file)["ledger"]
+
+
+def _about(state: Mapping[str, np.ndarray], file: str | Path) -> dict[str, Any]:
+    about = json.loads(str(state["about"]))
+    if "ledger" not in about:
+        raise DataError(
+            f"{file} has no ledger: an earlier version of AGRL wrote it",
+            hint="resume with that version, or start a new run from the exported model",
+        )
+    return about
 
 
 def _group_health(outcomes: Sequence[tuple[int, int, bool]]) -> dict[str, float]:

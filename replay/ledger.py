@@ -42,10 +42,6 @@ class Ledger:
         self._open: dict[str, dict[int, Entry]] = {}  # by prompt and step of the draw
         self._closed: list[Entry] = []
 
-    def __len__(self) -> int:
-        """Prompts under way."""
-        return sum(map(len, self._open.values()))
-
     def under_way(self) -> list[Entry]:
         """In the order in which they were drawn."""
         return sorted((e for found in self._open.values() for e in found.values()), key=lambda e: e.draw)

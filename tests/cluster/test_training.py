@@ -103,9 +103,7 @@ def test_a_run_goes_on_without_the_engine_of_a_host_that_dies_to_the_same_weight
     words = ("ray=cluster", *SEVERAL, "trainer.checkpoint_every=1")
     job = cluster.submit("agrl", "train", *overrides(world, run, *words))
     wait_for_checkpoint(job, run)
-    others = (h for h in range(len(cluster.cpus)) if h != HEAD and not cluster.has(h, "LearnerRank"))
-    host = next(h for h in others if cluster.has(h, "RolloutEngine"))
-    cluster.hosts.kill(host)
+    host = kill_host_of_an_engine(cluster)
     try:
         said = job.wait(150)
     finally:
@@ -124,9 +122,7 @@ def test_an_engine_and_a_scorer_come_back_with_their_host(cluster, world):
     words = ("ray=cluster", *SEVERAL, f"trainer.steps={steps}", "trainer.checkpoint_every=10")
     job = cluster.submit("agrl", "train", *overrides(world, run, *words))
     wait_for_checkpoint(job, run)
-    others = (h for h in range(len(cluster.cpus)) if h != HEAD and not cluster.has(h, "LearnerRank"))
-    host = next(h for h in others if cluster.has(h, "RolloutEngine"))
-    cluster.hosts.kill(host)
+    host = kill_host_of_an_engine(cluster)
     try:
         wait_for_log(job, run, "the run goes on with 1 of 2")
     finally:
@@ -136,6 +132,14 @@ def test_an_engine_and_a_scorer_come_back_with_their_host(cluster, world):
     log, last = (run / "logs" / "driver.log").read_text(), list(read_jsonl(run / "metrics.jsonl"))[-1]
     assert re.search(r"rollout-\d found a place again; the run goes on with 2 of 2", log), said
     assert last["step"] == steps - 1 and last["actors/rollout_absent"] == 0 and last["rollout/least_share"] > 0
+
+
+def kill_host_of_an_engine(cluster) -> int:
+    """One without a learner rank, and not the head."""
+    others = (h for h in range(len(cluster.cpus)) if h != HEAD and not cluster.has(h, "LearnerRank"))
+    host = next(h for h in others if cluster.has(h, "RolloutEngine"))
+    cluster.hosts.kill(host)
+    return host
 
 
 def wait_for_log(job, run: Path, text: str) -> None:

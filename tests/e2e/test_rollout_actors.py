@@ -15,7 +15,6 @@ from transformers import AutoModelForCausalLM
 from actors.engine import RolloutEngine
 from actors.generation import EngineSettings, GenerationRequest, SamplingSettings
 from actors.rollout_pool import RolloutPool
-from actors.runtime import Runtime
 from agrl.errors import DataError, ModelError, WeightSyncError
 from agrl.models.architecture import read_architecture
 from agrl.models.build import TinyShape, make_tiny_model
@@ -29,13 +28,6 @@ from tests.given_weights import GivenWeights, corrupt
 TOLERANCE = 1e-4  # nats, fp32
 SETTINGS = EngineSettings(dtype="float32", kv_cache_gib=0.05, max_model_len=256, max_concurrent=64, threads=1)
 SHAPE = {"vocab_size": 300, "hidden_size": 64, "layers": 2, "heads": 2, "kv_heads": 1, "intermediate_size": 128}
-
-
-@pytest.fixture(scope="module")
-def runtime():
-    runtime = Runtime("local")
-    yield runtime
-    runtime.shutdown()
 
 
 @pytest.fixture(scope="module")

@@ -13,7 +13,6 @@ from transformers import AutoModelForCausalLM
 
 from actors.generation import UNFINISHED, GenerationRequest, SamplingSettings
 from actors.rollout_pool import RolloutPool
-from actors.runtime import Runtime
 from agrl.errors import ActorError
 from agrl.models.build import TinyShape, make_tiny_model
 from tests.e2e.test_rollout_actors import SETTINGS, SHAPE, TOLERANCE, disturb, given
@@ -21,13 +20,6 @@ from tests.e2e.test_rollout_actors import SETTINGS, SHAPE, TOLERANCE, disturb, g
 TOKENS, PROMPT = 150, 70
 SAMPLING = SamplingSettings(temperature=1.0, max_tokens=TOKENS)
 PATIENCE_S = 60
-
-
-@pytest.fixture(scope="module")
-def runtime():
-    runtime = Runtime("local")
-    yield runtime
-    runtime.shutdown()
 
 
 @pytest.fixture(scope="module")

@@ -11,7 +11,6 @@ import pytest
 
 from actors.generation import EngineSettings, GenerationRequest, SamplingSettings
 from actors.rollout_pool import RolloutPool
-from actors.runtime import Runtime
 from agrl.algorithms.batch import TrainSequence
 from agrl.config.compose import load_config
 from agrl.driver.services import learner_ranks
@@ -43,13 +42,6 @@ class SmallBuckets(LearnerRank):
 
     def names_sent(self):
         return self.sent
-
-
-@pytest.fixture(scope="module")
-def runtime():
-    runtime = Runtime("local")
-    yield runtime
-    runtime.shutdown()
 
 
 @pytest.fixture(scope="module")

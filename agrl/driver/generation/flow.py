@@ -66,9 +66,9 @@ class Flow:
         unscored = to_scorers(self._s, running.prompt, generation, actor, running.example)
         return collect(self._s, [unscored])[0]
 
-    def taken(self, group: ScoredGroup) -> int:
-        """The group is no longer under way; returns the step for which its prompt was drawn."""
-        return self._running.pop(group.example.id).step
+    def taken(self, group: ScoredGroup) -> None:
+        """The group is no longer under way."""
+        del self._running[group.example.id]
 
     def wake(self) -> None:
         """Let ``next`` return."""

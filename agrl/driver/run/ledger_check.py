@@ -2,18 +2,17 @@
 
 from __future__ import annotations
 
-import json
 from collections import Counter
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-
-from agrl.driver.folder.run_folder import Checkpoint, RunFolder
+from agrl.driver.folder.run_folder import RunFolder
+from agrl.driver.run.cut import REPLAY
 from agrl.errors import ConfigError
 from agrl.report.recorder import LEDGER, METRICS, read_jsonl
+from replay.core import ledger_of
 from replay.ledger import OUTCOMES, TRAINED
 
 SHOWN = 5  # prompts that one problem names
@@ -46,7 +45,7 @@ def check_ledger(path: str | Path) -> LedgerCheck:
     found.draws = 1 + max((row["draw"] for row in rows), default=-1)
     found.problems += _twice(rows) + _unlike_metrics(rows, metrics)
     if last := folder.latest():
-        state = _state(last)
+        state = ledger_of(last.folder / REPLAY)
         found.under_way, found.draws = len(state["open"]), max(found.draws, state["draws"])
         found.problems += _lost(rows, last.step, state)
     return found
@@ -54,11 +53,6 @@ def check_ledger(path: str | Path) -> LedgerCheck:
 
 def _kind(row: dict[str, Any]) -> str:
     return f"{row['outcome']} ({row['reason']})" if row["reason"] else row["outcome"]
-
-
-def _state(checkpoint: Checkpoint) -> dict[str, Any]:
-    with np.load(checkpoint.folder / "replay.npz", allow_pickle=False) as state:
-        return json.loads(str(state["about"]))["ledger"]
 
 
 def _twice(rows: Sequence[dict[str, Any]]) -> list[str]:

@@ -62,12 +62,12 @@ def test_the_next_batch_is_generated_beside_the_learner_and_none_after_the_last_
     assert pipeline.ready is None
 
 
-def test_what_uses_the_weights_before_a_step_comes_first_and_beside_the_learner_where_that_is_possible(monkeypatch):
-    for staleness, expected in (
+def test_what_uses_the_weights_before_a_step_comes_first_or_beside_the_learner(monkeypatch):
+    for most, expected in (
         (0, ["beside", "generate 0", "train 0"]),  # so that no clock of the step counts it
         (1, ["generate 0", "beside", "generate 1", "train 0"]),
     ):
-        stage = Stage(monkeypatch, staleness)
+        stage = Stage(monkeypatch, most)
         Pipeline(stage.services, 2).step(0, lambda stage=stage: stage.done.append("beside"))
         assert stage.done == expected
     last = Stage(monkeypatch, 1)

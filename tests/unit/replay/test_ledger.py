@@ -32,7 +32,6 @@ def test_every_draw_is_under_way_or_has_ended_once(events):
     settled += ledger.settle(step)
     assert all(entry.outcome in (TRAINED, DROPPED) and entry.step == entry.drawn for entry in settled)
     assert sorted(e.draw for e in [*settled, *ledger.under_way()]) == list(range(ledger.draws))
-    assert len(ledger) == len(ledger.under_way())
 
 
 def test_outcomes_are_handed_over_once_by_step_and_in_the_order_of_the_draws():
