@@ -14,7 +14,6 @@ import torch
 from safetensors.torch import load_file
 from transformers import MistralConfig, MistralForCausalLM
 
-from actors.runtime import Runtime
 from agrl.algorithms.batch import TrainSequence
 from agrl.config.compose import load_config
 from agrl.config.schema import Packing
@@ -39,13 +38,6 @@ def model_path(tmp_path_factory):
     path = tmp_path_factory.mktemp("model")
     make_tiny_model(path, TEXTS, SHAPE, seed=1)
     return str(path)
-
-
-@pytest.fixture(scope="module")
-def runtime():
-    runtime = Runtime("local")
-    yield runtime
-    runtime.shutdown()
 
 
 @pytest.fixture(scope="module")

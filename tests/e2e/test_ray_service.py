@@ -12,7 +12,7 @@ import pytest
 from actors.calls import Calls
 from actors.ray_hosts import check_reachable
 from actors.ray_service import start_ray
-from actors.runtime import Runtime, wait_any
+from actors.runtime import wait_any
 from actors.service import ServiceDied
 from agrl.errors import ActorError, ClusterError, DataError
 
@@ -44,13 +44,6 @@ class Worker:
 
     def refuse(self):
         raise DataError("two is too many", hint="take three")
-
-
-@pytest.fixture(scope="module")
-def runtime():
-    runtime = Runtime("local")
-    yield runtime
-    runtime.shutdown()
 
 
 def test_results_travel_between_services_and_errors_keep_type_and_hint(runtime):

@@ -7,10 +7,8 @@ import signal
 import time
 
 import numpy as np
-import pytest
 
 from actors.reward_pool import RewardPool
-from actors.runtime import Runtime
 from agrl.relevance.records import Example, Judgement, Order, Product, RewardMode
 from agrl.relevance.response import render_response
 from agrl.relevance.rulebook import load_rulebook
@@ -20,13 +18,6 @@ BOOK = load_rulebook("relevance")
 ORDER = Order.think_then_respond
 EXAMPLE = Example("e1", "grinder", Product("steel grinder"), 4, {"category": "same", "attributes": "met"})
 RIGHT = render_response(BOOK, Judgement(4, dict(EXAMPLE.verdicts), {"query": "grinder", "product": "grinder"}), ORDER)
-
-
-@pytest.fixture(scope="module")
-def runtime():
-    runtime = Runtime("local")
-    yield runtime
-    runtime.shutdown()
 
 
 def reward_pool(runtime, tmp_path, **options) -> RewardPool:
