@@ -156,8 +156,8 @@ def main() -> None:
     figures = {
         "fired": len(struck.killed),
         "healed": back,
-        "lost": sum("lost" in problem for problem in found.problems),
-        "twice": sum("two" in problem or "twice" in problem for problem in found.problems),
+        "lost": found.lost,
+        "twice": found.twice,
         "problems": found.problems,
         "equal": models[0] == models[1],
         "classes": dict(classes),

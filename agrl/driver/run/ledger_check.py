@@ -21,12 +21,15 @@ SHOWN = 5  # prompts that one problem names
 @dataclass
 class LedgerCheck:
     """What a ledger says. ``steps``: that were trained. ``outcomes``: prompts by outcome, and by reason where it has
-    one. ``under_way``: at the last checkpoint. ``problems``: what cannot be; none in a sound run."""
+    one. ``under_way``: at the last checkpoint. ``lost``, ``twice``: draws without and with more than one outcome.
+    ``problems``: all that cannot be, in words; none in a sound run."""
 
     steps: int = 0
     draws: int = 0
     outcomes: Counter[str] = field(default_factory=Counter)
     under_way: int = 0
+    lost: int = 0
+    twice: int = 0
     problems: list[str] = field(default_factory=list)
 
 
@@ -43,11 +46,14 @@ def check_ledger(path: str | Path) -> LedgerCheck:
         )
     found = LedgerCheck(len(metrics), outcomes=Counter(_kind(row) for row in rows))
     found.draws = 1 + max((row["draw"] for row in rows), default=-1)
+    found.twice = sum(n > 1 for n in Counter(row["draw"] for row in rows).values())
     found.problems += _twice(rows) + _unlike_metrics(rows, metrics)
     if last := folder.latest():
         state = ledger_of(last.folder / REPLAY)
         found.under_way, found.draws = len(state["open"]), max(found.draws, state["draws"])
-        found.problems += _lost(rows, last.step, state)
+        known = _known(rows, last.step, state)
+        found.lost = sum(not known[draw] for draw in range(state["draws"]))
+        found.problems += _lost(known, state["draws"])
     return found
 
 
@@ -78,15 +84,18 @@ def _unlike_metrics(rows: Sequence[dict[str, Any]], metrics: Sequence[dict[str, 
     ]
 
 
-def _lost(rows: Sequence[dict[str, Any]], done: int, state: dict[str, Any]) -> list[str]:
-    """Draws up to a checkpoint after ``done`` steps that neither ended before it nor were under way in it."""
+def _known(rows: Sequence[dict[str, Any]], done: int, state: dict[str, Any]) -> Counter[int]:
+    """How often a draw is in a checkpoint after ``done`` steps, or has ended before it: draw -> times."""
     then = [*state["open"], *state["closed"]]
-    known = Counter(entry["draw"] for entry in [*then, *(row for row in rows if row["step"] < done)])
-    late = [draw for draw in known if draw >= state["draws"]]
+    return Counter(entry["draw"] for entry in [*then, *(row for row in rows if row["step"] < done)])
+
+
+def _lost(known: Counter[int], draws: int) -> list[str]:
+    """Which of the ``draws`` of a checkpoint are not ``known`` exactly once."""
     return [
-        *_say("draws lost before the last checkpoint", [draw for draw in range(state["draws"]) if not known[draw]]),
+        *_say("draws lost before the last checkpoint", [draw for draw in range(draws) if not known[draw]]),
         *_say("draws both ended and under way in the last checkpoint", [draw for draw, n in known.items() if n > 1]),
-        *_say("draws that the last checkpoint has not made", late),
+        *_say("draws that the last checkpoint has not made", [draw for draw in known if draw >= draws]),
     ]
 
 

@@ -78,6 +78,14 @@ def test_what_does_not_add_up_is_named(run, change, problem):
     assert any(said.startswith(problem) for said in tampered(run, change)), tampered(run, lambda rows: rows)
 
 
+def test_what_is_lost_and_what_is_there_twice_is_counted(run):
+    sound = check_ledger(run)
+    assert (sound.lost, sound.twice) == (0, 0)
+    tampered(run, lambda rows: [*rows[:3], *rows[5:], rows[0]])
+    found = check_ledger(run)
+    assert (found.lost, found.twice) == (2, 1)
+
+
 def test_metrics_of_a_missing_step(run):
     rows = (run / "metrics.jsonl").read_text().splitlines(keepends=True)
     (run / "metrics.jsonl").write_text("".join(rows[:1] + rows[2:]))
