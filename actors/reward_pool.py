@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 import time
 from collections import deque
 from collections.abc import Sequence
@@ -91,6 +92,7 @@ class RewardPool:
         self._timeout_s = timeout_s
         self._timeouts = 0
         self._is_ready = False
+        self._lock = threading.RLock()  # generation, guidance and an evaluation may ask at the same time
 
     def ready(self) -> None:
         """Wait until every scorer is built. Raises RuleBookError or ActorError."""
@@ -101,12 +103,13 @@ class RewardPool:
         """Hand in work to the actor that has the least left; ``collect`` gives its scores."""
         if not self._is_ready:
             self.ready()  # the time limit is for scoring, not for starting
-        self._take_finished()
-        if self._pool.absent:
-            self._pool.returned()
-        index, ticket = self._least_busy(), Ticket(items)
-        self._send(index, ticket)
-        self._queues[index].append(ticket)
+        with self._lock:
+            self._take_finished()
+            if self._pool.absent:
+                self._pool.returned()
+            index, ticket = self._least_busy(), Ticket(items)
+            self._send(index, ticket)
+            self._queues[index].append(ticket)
         return ticket
 
     def _least_busy(self) -> int:
@@ -117,14 +120,21 @@ class RewardPool:
 
         Raises ActorError when an actor is lost too often, RewardError when scoring itself fails.
         """
-        while ticket.scores is None:
-            index = next(i for i, queue in enumerate(self._queues) if ticket in queue.tickets)
-            first, since = self._queues[index].tickets[0], self._queues[index].since
-            if wait_any([first.pending], max(0.0, since + self._timeout_s - time.monotonic())):
-                self._take(index)
-            else:
-                self._give_up(index)
+        while (behind := self._behind(ticket)) is not None:
+            index, first, pending, limit = behind
+            came = wait_any([pending], max(0.0, limit - time.monotonic()))
+            with self._lock:
+                if first.scores is None and first.pending is pending:  # else another thread has seen to it
+                    self._take(index) if came else self._give_up(index)
         return ticket.scores
+
+    def _behind(self, ticket: Ticket) -> tuple[int, Ticket, Pending, float] | None:
+        """What to wait for: the actor that has a ticket, the first piece of its work, and until when; None: scored."""
+        with self._lock:
+            if ticket.scores is not None:
+                return None
+            index, queue = next((i, queue) for i, queue in enumerate(self._queues) if ticket in queue.tickets)
+            return index, queue.tickets[0], queue.tickets[0].pending, queue.since + self._timeout_s
 
     def score(self, items: Sequence[Scorable]) -> list[Score]:
         """``submit`` and ``collect`` in one."""

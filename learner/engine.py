@@ -17,6 +17,7 @@ from agrl.models.logprobs import PolicyModel
 from agrl.models.memory import REDUCE_BUCKET
 from agrl.models.paths import without_patterns
 from learner.adapters import weights
+from learner.reshard import reshard
 
 CHECKPOINT_TAG = "engine"
 OPERATORS = Path(sys.prefix) / "torch_extensions"
@@ -92,6 +93,13 @@ def _take_apart(policy: torch.nn.Module, config: dict[str, Any], dtype: torch.dt
         buffer.data = buffer.data.to(torch.device(deepspeed.get_accelerator().current_device_name()))
 
 
+def _shapes(policy: torch.nn.Module, optimizer: torch.optim.Optimizer) -> dict[str, tuple[int, ...]]:
+    """The trained parameters by name, in the order of the optimizer."""
+    names = {id(parameter): name for name, parameter in policy.named_parameters()}
+    trained = [parameter for group in optimizer.param_groups for parameter in group["params"]]
+    return {names[id(parameter)]: tuple(getattr(parameter, "ds_shape", parameter.shape)) for parameter in trained}
+
+
 class TrainingEngine:
     """Forward, backward, step, checkpoint and gathered weights of one data-parallel rank."""
 
@@ -135,7 +143,12 @@ class TrainingEngine:
             config[DTYPE_SECTION[dtype]] = {"enabled": True}
         if zero_stage == 3:
             _take_apart(policy, config, getattr(torch, dtype))
+        self._shapes = _shapes(policy, optimizer)
         self.engine, self.optimizer, _, _ = deepspeed.initialize(model=policy, optimizer=optimizer, config=config)
+        if zero_stage == 0 and dtype in DTYPE_SECTION:
+            # DeepSpeed has made a step without gradients here, and only here: Adam would count it among its steps
+            optimizer.state.clear()
+            self.optimizer.refresh_fp32_params()
 
     @property
     def device(self) -> torch.device:
@@ -201,3 +214,15 @@ class TrainingEngine:
             path, _ = self.engine.load_checkpoint(place, tag=CHECKPOINT_TAG, load_module_strict=not self._frozen)
         if path is None:
             raise FileNotFoundError(f"{folder} holds no learner checkpoint")
+
+    def load_resharded(self, folder: Path, place: Path) -> None:
+        """Restore what ``save`` of other ranks, or of another ZeRO stage, wrote, by way of ``place``, an empty folder
+        that all ranks see. Equal up to rounding; every rank must call it. Raises ModelError where it is not of this
+        model.
+        """
+        self.save(place)
+        torch.distributed.barrier()
+        rank = torch.distributed.get_rank()
+        reshard(folder / CHECKPOINT_TAG, place / CHECKPOINT_TAG, rank, self._shapes)
+        torch.distributed.barrier()
+        self.load(place)

@@ -219,6 +219,10 @@ class LearnerRank:
         self.model.engine.load(Path(folder))
         torch.set_rng_state(torch.load(Path(folder) / f"random-rank{self.rank}.pt", weights_only=True))
 
+    def load_resharded(self, folder: str, place: str) -> None:
+        """Restore what other ranks have saved; see ``TrainingEngine.load_resharded``."""
+        self.model.engine.load_resharded(Path(folder), Path(place))
+
     def snapshot(self) -> Files:
         """What ``save`` writes, as a result that stays when this process ends; every rank must call it."""
         began, self._snapshot_s = time.perf_counter(), 0.0

@@ -1,9 +1,10 @@
 """Generation and training each as they are ready (``trainer.overlap=free``), at most ``trainer.max_staleness`` apart.
 
-*Generation*, a thread: admits prompts while there is room, takes finished groups as they come, decides and guides,
-until a batch is full. *Training*: takes the next full batch, learns, and publishes weights, which the engines take
-between two decoding steps. Room (AReaL, arXiv 2505.24298, section 5.1): with all that has been accepted or is running
-trained in order, nothing is trained more than ``max_staleness`` versions after it was begun.
+*Generation*, a thread: admits prompts while there is room, takes finished groups as they come, decides, and lets those
+that need it be guided beside the rest, until a batch is full. *Training*: takes the next full batch, learns, and
+publishes weights, which the engines take between two decoding steps. Room (AReaL, arXiv 2505.24298, section 5.1): with
+all that has been accepted or is running trained in order, nothing is trained more than ``max_staleness`` versions after
+it was begun.
 """
 
 from __future__ import annotations
@@ -38,12 +39,13 @@ from replay.outcomes import Outcome
 
 @dataclass
 class Filling:
-    """The batch of ``step`` so far: what came, what was decided of it, and the groups with guided rollouts mixed in."""
+    """The batch of ``step`` so far: what came, what was decided of it, and the groups with guided rollouts mixed in,
+    None as long as a group is being guided."""
 
     step: int
     sampled: list[ScoredGroup] = field(default_factory=list)
     decisions: list[Decision] = field(default_factory=list)
-    mixed: list[ScoredGroup] = field(default_factory=list)
+    mixed: list[ScoredGroup | None] = field(default_factory=list)
     guided: dict[str, GuideOutcome] = field(default_factory=dict)
 
     def copy(self) -> Filling:
@@ -55,14 +57,21 @@ class Filling:
     def kept(self) -> int:
         return sum(decision.kind != "drop" for decision in self.decisions)
 
+    @property
+    def unguided(self) -> list[int]:
+        """The places of groups that are being guided."""
+        return [place for place, group in enumerate(self.mixed) if group is None]
+
 
 @dataclass
 class Ahead:
-    """What generation is ahead of training, for a checkpoint. ``running``: to be begun anew, with the same seeds."""
+    """What generation is ahead of training, for a checkpoint. ``full``: batches that wait for guidance alone.
+    ``running``, and guidance: to be begun anew, with the same seeds."""
 
     ready: list[RolloutBatch]
     filling: Filling
     running: Prompts
+    full: list[Filling] = field(default_factory=list)
 
 
 class FreeRunning:
@@ -73,7 +82,9 @@ class FreeRunning:
         self._trained, self._version = first, services.learner.version
         self._flow, self._begun = Flow(services), ahead.running if ahead else []
         self._ready: list[RolloutBatch] = ahead.ready if ahead else []
+        self._full: list[Filling] = ahead.full if ahead else []
         self._filling = ahead.filling if ahead else Filling(first)
+        self._guiding: list[tuple[InThread, Filling, int]] = []  # and the place of the group
         self._clock, self._stopped = Clock(), False
         self._turn = threading.Lock()  # held while a group is taken: in between, all that is ahead is as it seems
         self._more = threading.Condition()
@@ -122,7 +133,8 @@ class FreeRunning:
     def halted(self) -> Iterator[Ahead | None]:
         """What is ahead, which does not change meanwhile; for a checkpoint."""
         with self._turn, self._more:
-            yield Ahead(list(self._ready), self._filling.copy(), [*self._begun, *self._flow.running])
+            full = [filling.copy() for filling in self._full]
+            yield Ahead(list(self._ready), self._filling.copy(), [*self._begun, *self._flow.running], full)
 
     def finish(self) -> list[dict[str, Any]]:
         """Stop generating; returns the ledger's rows of what is given back."""
@@ -138,16 +150,21 @@ class FreeRunning:
         with self._turn:
             self._flow.add(self._begun)
             self._begun = []
-        while self._filling.step < self._steps and not self._stopped:
+            for filling in (*self._full, self._filling):
+                for place in filling.unguided:
+                    self._guide(filling, place)
+        while (self._filling.step < self._steps or self._full) and not self._stopped:
             with self._turn:
                 self._admit()
-            with self._clock("rollout" if len(self._flow) else "idle"):
+            with self._clock("rollout" if len(self._flow) or self._guiding else "idle"):
                 group = self._flow.next()
             with self._turn:
                 if group is not None:
                     self._take(group)
                 if not prompts_wanted(self._s.config, self._filling.decisions):
-                    self._fill_next()
+                    self._full.append(self._filling)
+                    self._filling = Filling(self._filling.step + 1)
+                self._mix()
 
     def _admit(self) -> None:
         room = self.room()
@@ -177,15 +194,34 @@ class FreeRunning:
         with self._clock("guide"):
             outcome = Outcome.of(group, self._s.config.reward.mode)
             decisions = self._s.replay.call("observe", [outcome], step).result()
-            mixed, guided = guide(self._s, [group], decisions, step)
         filling = self._filling
         filling.sampled.append(group)
         filling.decisions += decisions
-        filling.mixed += mixed
-        filling.guided |= guided
+        filling.mixed.append(None)
+        self._guide(filling, len(filling.sampled) - 1)
 
-    def _fill_next(self) -> None:
-        filling, self._filling = self._filling, Filling(self._filling.step + 1)
+    def _guide(self, filling: Filling, place: int) -> None:
+        """Beside everything else: rollouts under hints take as long as others, and come one after another."""
+        group, decision = filling.sampled[place], filling.decisions[place]
+        if decision.kind != "guide":
+            filling.mixed[place] = group
+            return
+        guiding = InThread(lambda: guide(self._s, [group], [decision], filling.step), "guidance")
+        self._guiding.append((guiding, filling, place))
+        guiding.on_done(self._flow.wake)
+
+    def _mix(self) -> None:
+        """Take what guidance has found, and pass on the batches that are whole."""
+        ended = [each for each in self._guiding if each[0].done()]
+        for each in ended:
+            self._guiding.remove(each)
+            guiding, filling, place = each
+            (filling.mixed[place],), guided = guiding.result()
+            filling.guided |= guided
+        while self._full and not self._full[0].unguided:
+            self._pass_on(self._full.pop(0))
+
+    def _pass_on(self, filling: Filling) -> None:
         refuse_unscored(filling.sampled)
         batch = finished_batch(self._s, filling.step, filling.sampled, filling.mixed, filling.decisions, filling.guided)
         batch.metrics |= self._clock.metrics("ahead")

@@ -32,7 +32,7 @@ def train(config: Config, console, resume: bool = False, prepared: bool = False)
     """
     length = Length("trainer.steps", config.trainer.steps, "learner", config.learner)
     with claimed(config, "train", resume, prepared) as folder:
-        checkpoint = to_resume(folder, length, console) if resume else None
+        checkpoint = to_resume(folder, length, config.learner, console) if resume else None
         if resume and checkpoint is None:
             return folder
         if checkpoint:

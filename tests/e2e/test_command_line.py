@@ -10,6 +10,7 @@ import time
 
 import psutil
 import pytest
+from safetensors.torch import load_file
 
 from agrl.report.recorder import read_jsonl
 from tests.e2e.small_world import make_world, overrides
@@ -107,6 +108,14 @@ def test_sft_and_dpo_that_were_stopped_end_with_the_weights_of_an_undisturbed_ru
     agrl("sft", "--resume", broken)
     assert weights(broken) == weights(whole)
     assert [row["step"] for row in read_jsonl(broken / "metrics.jsonl")] == list(range(120))
+
+    other = tmp_path / "other"
+    shutil.copytree(whole, other)
+    for lost in ("model", "checkpoints/step-000120"):  # as if it had ended after step 100
+        shutil.rmtree(other / lost)
+    assert "Resumed on 1 rank, ZeRO 1 (was 1 rank, ZeRO 0)" in agrl("sft", "--resume", other, "learner.zero_stage=1")
+    expected, found = (load_file(run / "model" / "model.safetensors") for run in (whole, other))
+    assert max((found[name] - expected[name]).abs().max() for name in expected) < 1e-4
 
     assert "model.path" in agrl("dpo", *overrides(world, whole, f"model.path={whole / 'model'}"), code=1)
     assert "holds" in agrl("sft", *overrides(world, whole), code=1), "a run is not overwritten"

@@ -132,6 +132,16 @@ def test_an_update_does_not_depend_on_how_the_batch_is_split(
     check_equal(trained(start, model_path, optimizer_steps_per_batch=2, **split), plain, model_path)
 
 
+def test_in_low_precision_adam_counts_its_steps_the_same_in_every_stage(start, model_path):
+    found = []
+    for zero_stage in (0, 1):
+        config = settings(model_path, zero_stage=zero_stage)
+        config.model.dtype = "bfloat16"
+        group, _ = start(config)
+        found.append([group.train_policy(sequences(seed=seed), lr=1e-3)["grad_norm"] for seed in range(3)])
+    assert found[0] == pytest.approx(found[1], rel=1e-3)
+
+
 def check_equal(found, expected, model_path, untrained=()):
     (weights, metrics), (expected_weights, expected_metrics) = found, expected
     start = load_model(model_path, "float32").state_dict()
@@ -197,6 +207,35 @@ def test_a_checkpoint_restores_model_and_optimizer(start, model_path, tmp_path, 
     exported = load_model(str(tmp_path / "exported"), "float32").state_dict()
     for name, tensor in expected.items():
         torch.testing.assert_close(exported[name], tensor, rtol=0, atol=1e-7)
+
+
+@pytest.mark.parametrize(("zero_stage", "lora_rank"), [(2, 0), (3, 2)])
+def test_a_checkpoint_goes_on_with_other_ranks_and_stages(start, model_path, tmp_path, zero_stage, lora_rank):
+    group, _ = start(settings(model_path, ranks=2, zero_stage=zero_stage, lora_rank=lora_rank))
+    group.train_policy(sequences(seed=0), lr=1e-3)
+    written_by, checkpoint, forgetful = group.sharding, tmp_path / "step-000001", tmp_path / "forgetful"
+    checkpoint.mkdir()
+    group.save(checkpoint)
+    shutil.copytree(checkpoint, forgetful)
+    for file in forgetful.glob("engine/*optim_states.pt"):
+        content = torch.load(file, weights_only=False)
+        own = content["optimizer_state_dict"]
+        for state in own["base_optimizer_state" if zero_stage == 2 else "optimizer_state_dict"]["state"].values():
+            state["exp_avg"].zero_()
+        torch.save(content, file)
+    group.train_policy(sequences(seed=1), lr=1e-3)
+    expected = sent_by(group)
+
+    def off(checkpoint, ranks, stage):
+        other, _ = start(settings(model_path, ranks=ranks, zero_stage=stage, lora_rank=lora_rank))
+        other.load(checkpoint, 1, written_by)
+        other.train_policy(sequences(seed=1), lr=1e-3)
+        return max((tensor - expected[name]).abs().max() for name, tensor in sent_by(other).items())
+
+    for ranks, stage in [(1, 0), (1, 1), (2, 3), (2, 2), (2, 0)]:
+        assert off(checkpoint, ranks, stage) < 1e-5, (ranks, stage)
+    assert off(forgetful, 1, 1) > 1e-4, "what comes of Adam's moments would show"
+    assert {path.name for path in tmp_path.iterdir()} == {"step-000001", "forgetful"}
 
 
 @pytest.mark.parametrize(("family", "zero_stage", "lora_rank"), [("gpt2", 3, 2), ("experts", 2, 0)])

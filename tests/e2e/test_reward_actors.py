@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import signal
 import time
+from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
 
@@ -28,15 +29,21 @@ def reward_pool(runtime, tmp_path, **options) -> RewardPool:
     return pool
 
 
-def test_a_reward_actor_killed_at_work_loses_nothing(runtime, tmp_path):
+def test_a_reward_actor_killed_at_work_loses_nothing_whoever_asks(runtime, tmp_path):
+    """Generation, guidance and an evaluation have threads of their own."""
     pool = reward_pool(runtime, tmp_path)
     pid = pool._pool.services[0].call("pid").result()
-    tickets = [pool.submit([(EXAMPLE, RIGHT, "stop"), (EXAMPLE, f"no idea {i}", "stop")]) for i in range(12)]
-    time.sleep(0.15)
-    os.kill(pid, signal.SIGKILL)
-    scores = [pool.collect(ticket) for ticket in tickets]
+    items = [[(EXAMPLE, RIGHT, "stop"), (EXAMPLE, f"no idea {i}", "stop")] for i in range(24)]
+    with ThreadPoolExecutor(4) as threads:
+        scored = threads.map(pool.score, items[12:])
+        tickets = [pool.submit(pieces) for pieces in items[:12]]
+        time.sleep(0.15)
+        os.kill(pid, signal.SIGKILL)
+        scores = [*map(pool.collect, tickets), *scored]
+    assert len(scores) == len(items)
     assert all([s.correct for s in part] == [True, False] and all(s.valid for s in part) for part in scores)
     assert pool.metrics() == {"actors/reward_restarts": 1.0, "reward/timeouts": 0.0}
+    assert all(of_it["queue_length"] == 0 for of_it in pool.gauges().values())
     pool.close()
 
 

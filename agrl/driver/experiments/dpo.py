@@ -34,7 +34,7 @@ def train_preferences(config: Config, console, resume: bool = False) -> RunFolde
     """Run, or with ``resume`` go on with, the DPO run of ``config.run``. Raises AgrlError by name."""
     length = Length("dpo.steps", config.dpo.steps, "dpo", config.dpo)
     with claimed(config, "dpo", resume) as folder:
-        checkpoint = to_resume(folder, length, console) if resume else None
+        checkpoint = to_resume(folder, length, config.learner, console) if resume else None
         if resume and checkpoint is None:
             return folder
         with running(config, folder, "dpo", console, resume) as run:

@@ -42,7 +42,7 @@ def supervised(config: Config, console, resume: bool = False) -> RunFolder:
     """
     length = Length("sft.steps", config.sft.steps, "sft", config.sft)
     with claimed(config, "sft", resume) as folder:
-        checkpoint = to_resume(folder, length, console) if resume else None
+        checkpoint = to_resume(folder, length, config.learner, console) if resume else None
         if resume and checkpoint is None:
             return folder
         encoder = PromptEncoder.load(config)

@@ -7,14 +7,14 @@ the kind of training adds; with the same data a resumed run does what an undistu
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
 from agrl.algorithms.schedule import learning_rate
 from agrl.config.schema import DpoConfig, LearnerConfig, SftConfig, TrainerConfig
 from agrl.driver.folder.run_folder import Checkpoint, RunFolder
-from agrl.driver.services.learner_snapshots import LearnerCut
+from agrl.driver.services.learner_snapshots import LearnerCut, Sharding
 from agrl.driver.services.learners import LearnerGroup
 from agrl.errors import ConfigError, DiskError
 from agrl.report.progress import number, phase
@@ -40,14 +40,21 @@ def save_checkpoint(
     learner.save(partial)
     if also:
         also(partial)
-    folder.commit_checkpoint(partial, {"step": done, "steps": steps, "version": learner.version, **more}, keep)
+    about = {"step": done, "steps": steps, "version": learner.version, "learner": asdict(learner.sharding)}
+    folder.commit_checkpoint(partial, about | more, keep)
 
 
 def restore(checkpoint: Checkpoint, learner: LearnerGroup, console) -> int:
     """Bring the learner to where the checkpoint was taken; returns the next step."""
     with phase(console, f"Restoring step {checkpoint.step} from {checkpoint.folder}"):
-        learner.load(checkpoint.folder, checkpoint.state["version"])
+        learner.load(checkpoint.folder, checkpoint.state["version"], _written_by(checkpoint))
     return checkpoint.step
+
+
+def _written_by(checkpoint: Checkpoint) -> Sharding | None:
+    """None where an earlier version wrote it, which did not say."""
+    about = checkpoint.state.get("learner")
+    return about and Sharding(**about)
 
 
 @dataclass(frozen=True)
@@ -65,8 +72,9 @@ class Length:
         return learning_rate(step, c.lr, steps, c.warmup_steps, c.schedule)
 
 
-def to_resume(folder: RunFolder, length: Length, console) -> Checkpoint | None:
-    """The checkpoint of a claimed folder to go on from, with a line where the learning rate will jump there.
+def to_resume(folder: RunFolder, length: Length, learner: LearnerConfig, console) -> Checkpoint | None:
+    """The checkpoint of a claimed folder to go on from, with a line where the learning rate will jump there, and one
+    where ``learner`` divides the training otherwise.
 
     None when the run has done all its steps already, which is said. A damaged one is passed over, with a line that says
     why. Raises ConfigError when the run has done more steps; DiskError when no checkpoint is whole.
@@ -90,6 +98,10 @@ def to_resume(folder: RunFolder, length: Length, console) -> Checkpoint | None:
         return None
     if note := _jump(last, length):
         console.print(note, markup=False, soft_wrap=True)
+    before, now = _written_by(last), Sharding.of(learner)
+    if before not in (None, now):
+        say = f"Resumed on {now} (was {before}): equal up to rounding, no longer bit for bit"
+        console.print(say, soft_wrap=True)
     return last
 
 

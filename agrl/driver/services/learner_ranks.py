@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import shutil
 import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -11,9 +12,10 @@ from typing import Any, TypeVar
 from actors.runtime import Runtime
 from actors.service import Pending, Service
 from agrl.config.schema import Config
-from agrl.driver.services.learner_snapshots import SHARE, LearnerCut, Snapshots
+from agrl.driver.folder.run_folder import PARTIAL
+from agrl.driver.services.learner_snapshots import SHARE, LearnerCut, Sharding, Snapshots
 from agrl.driver.services.rank_failures import wait_for_ranks
-from agrl.errors import ActorError, ClusterError, LearnerLost
+from agrl.errors import ActorError, AgrlError, ClusterError, LearnerError, LearnerLost
 from agrl.network import this_host
 from learner.rank import LearnerRank, RankSettings, StepSums
 
@@ -158,7 +160,7 @@ class LearnerRanks:
     def cut(self, wait_s: float) -> LearnerCut | None:
         """What the ranks have now, to be saved later; None where there is no snapshot of it."""
         found = self._snapshots.of_now() if self.heals else None
-        return found and LearnerCut(self.version, found, wait_s)
+        return found and LearnerCut(self.version, self.sharding, found, wait_s)
 
     def _keep_at_times(self) -> None:
         """The same where there are no rollouts, in whose time a snapshot would cost nothing: now and then."""
@@ -176,15 +178,39 @@ class LearnerRanks:
             self._wait(coming.asked)
             self._snapshots.complete(this_host(), self._hosts)
 
-    def _loaded_from(self, folder: Path) -> Snapshots:
+    @property
+    def sharding(self) -> Sharding:
+        return Sharding.of(self.config.learner)
+
+    def _loaded_from(self, folder: Path, written_by: Sharding) -> Snapshots:
         """Restore a checkpoint, and take a snapshot of it: the folder may not stay."""
-        self.on_all_ranks("load", str(folder.absolute()))
+        if written_by == self.sharding:
+            self.on_all_ranks("load", str(folder.absolute()))
+        else:
+            self._resharded(folder, written_by)
         found = Snapshots()
         if self.heals:
             self.doing = "snapshot"
             self._wait(found.begin(self.ranks, self._hosts).asked)
             found.complete(this_host(), self._hosts)
         return found
+
+    def _resharded(self, folder: Path, written_by: Sharding) -> None:
+        """Restore what other ranks, or another ZeRO stage, wrote. Raises LearnerError where that fails."""
+        place = folder.with_suffix(PARTIAL)
+        shutil.rmtree(place, ignore_errors=True)
+        place.mkdir()
+        try:
+            self.on_all_ranks("load_resharded", str(folder.absolute()), str(place.absolute()))
+        except AgrlError:
+            raise
+        except Exception as error:
+            raise LearnerError(
+                f"{folder}, written by {written_by}, cannot be restored on {self.sharding}: {error}",
+                hint=f"resume with learner.ranks={written_by.ranks} learner.zero_stage={written_by.zero_stage}",
+            ) from error
+        finally:
+            shutil.rmtree(place, ignore_errors=True)
 
     # ---- healing --------------------------------------------------------------------------------------------------
 

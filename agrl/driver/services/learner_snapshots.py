@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from actors.service import Pending, Service
+from agrl.config.schema import LearnerConfig
 from agrl.driver.services.rank_failures import wait_for_ranks
 from agrl.network import Host
 from learner.snapshot import write_files
@@ -20,6 +21,22 @@ SHARE = 20  # a training without rollouts may train this many times as long as a
 
 TrainingCall = tuple[str, tuple]
 """A method of every rank, and its arguments."""
+
+
+@dataclass(frozen=True)
+class Sharding:
+    """How a training is divided; what it writes can be read as it is where this is the same."""
+
+    ranks: int
+    zero_stage: int
+
+    @classmethod
+    def of(cls, learner: LearnerConfig) -> Sharding:
+        """That of a configuration."""
+        return cls(learner.ranks, learner.zero_stage)
+
+    def __str__(self) -> str:
+        return f"{self.ranks} rank{'s' * (self.ranks != 1)}, ZeRO {self.zero_stage}"
 
 
 @dataclass
@@ -44,6 +61,7 @@ class LearnerCut:
     """The learner as it was at version ``version``, whatever has become of its ranks since; it saves like a learner."""
 
     version: int
+    sharding: Sharding
     snapshot: Snapshot
     wait_s: float  # for ranks that work on it still
 

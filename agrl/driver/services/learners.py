@@ -12,6 +12,7 @@ from agrl.algorithms.policy_loss import LossSettings
 from agrl.algorithms.preference import PreferenceSettings
 from agrl.config.schema import Config, KLIn
 from agrl.driver.services.learner_ranks import LearnerRanks
+from agrl.driver.services.learner_snapshots import Sharding
 from learner.rank import StepSums
 from learner.sync_check import staleness_metrics, sync_metrics
 from learner.throughput import throughput_metrics
@@ -79,9 +80,10 @@ class LearnerGroup(LearnerRanks):
         """Write every rank's part of a checkpoint under ``folder``, which all ranks must see."""
         self.healing(lambda: self.on_all_ranks("save", str(folder.absolute())))
 
-    def load(self, folder: Path, version: int) -> None:
-        """Restore a checkpoint and the version of its weights."""
-        self._snapshots = self.healing(lambda: self._loaded_from(folder))
+    def load(self, folder: Path, version: int, written_by: Sharding | None = None) -> None:
+        """Restore a checkpoint and the version of its weights. ``written_by``: as these ranks are, unless it is given;
+        from others it is equal up to rounding."""
+        self._snapshots = self.healing(lambda: self._loaded_from(folder, written_by or self.sharding))
         self.version = version
 
     def export(self, folder: Path) -> None:

@@ -22,11 +22,12 @@ def run(tmp_path) -> RunFolder:
     return run
 
 
-def resumed(run, steps, settings=None):
+def resumed(run, steps, settings=None, **learner):
     """The checkpoint to go on from, and what was said."""
     console = error_console()
     with console.capture() as said:
-        found = to_resume(run, Length("sft.steps", steps, "sft", settings or SftConfig(warmup_steps=2)), console)
+        length = Length("sft.steps", steps, "sft", settings or SftConfig(warmup_steps=2))
+        found = to_resume(run, length, LearnerConfig(**learner), console)
     return found, " ".join(said.get().split())
 
 
@@ -58,6 +59,30 @@ def test_a_schedule_that_is_stretched_or_shortened_is_said_with_both_rates(run, 
     found, said = resumed(run, steps)
     assert found.step == 10
     assert f"sft.schedule=cosine now ends at step {steps} instead of 20" in said and "jumps from" in said
+
+
+@pytest.mark.parametrize(
+    ("written_by", "goes_on", "said"),
+    [
+        ((2, 2), (2, 2), ""),
+        (
+            (2, 2),
+            (1, 1),
+            "Resumed on 1 rank, ZeRO 1 (was 2 ranks, ZeRO 2): equal up to rounding, no longer bit for bit",
+        ),
+        (
+            (1, 0),
+            (2, 0),
+            "Resumed on 2 ranks, ZeRO 0 (was 1 rank, ZeRO 0): equal up to rounding, no longer bit for bit",
+        ),
+        (None, (2, 3), ""),  # an earlier version wrote it, which did not say
+    ],
+)
+def test_other_ranks_or_another_stage_are_said(run, written_by, goes_on, said):
+    about = {"learner": {"ranks": written_by[0], "zero_stage": written_by[1]}} if written_by else {}
+    run.commit_checkpoint(run.begin_checkpoint(11), {"step": 11, "steps": 20} | about, keep=1)
+    ranks, zero_stage = goes_on
+    assert resumed(run, 20, ranks=ranks, zero_stage=zero_stage)[1] == said
 
 
 def test_a_constant_rate_does_not_jump(run):

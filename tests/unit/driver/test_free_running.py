@@ -1,6 +1,7 @@
 """Room for prompts, what is too old, and what a checkpoint holds, with stand-ins for engines, replay and learner."""
 
 import threading
+from dataclasses import replace
 from types import SimpleNamespace
 
 import numpy as np
@@ -180,6 +181,61 @@ def test_a_checkpoint_holds_what_is_ready_half_full_and_running(monkeypatch):
     assert len(again.step(0).groups) == BATCH
     assert resumed.running_soon(2 * BATCH - 1), "what ran is begun anew, and there is room for one more batch"
     assert resumed.drawn == world.drawn + BATCH
+
+
+class Guidance:
+    """For every first group of a batch; takes until ``go``."""
+
+    def __init__(self, monkeypatch, world, error=None) -> None:
+        self.go, self.begun, self._error = threading.Event(), [], error
+        monkeypatch.setattr(module, "guide", self.guide)
+        monkeypatch.setattr(world, "observe", self.observe)
+
+    def observe(self, outcomes, step):
+        first = int(outcomes[0].example_id.removeprefix("p")) % BATCH == 0
+        return [Decision("guide", "low", 1) if first else Decision("keep", "signal")]
+
+    def guide(self, s, groups, decisions, step):
+        self.begun.append(groups[0].example.id)
+        assert self.go.wait(PATIENCE_S)
+        if self._error:
+            raise self._error
+        return [replace(groups[0], rollouts=groups[0].rollouts[:1])], {groups[0].example.id: "found"}
+
+
+def test_generation_does_not_wait_for_guidance_but_a_batch_does(monkeypatch):
+    world = World(monkeypatch, staleness=2)
+    guidance = Guidance(monkeypatch, world)
+    run = FreeRunning(world.services, STEPS)
+    assert world.running_soon(3 * BATCH)
+    world.end(2 * BATCH)
+    assert world.running_soon(BATCH)
+    for _ in range(200):
+        with run.halted() as ahead:
+            if len(guidance.begun) == 2 and len(ahead.full) == 2:
+                break
+        threading.Event().wait(0.05)
+    assert [filling.unguided for filling in ahead.full] == [[0], [0]] and not ahead.ready
+
+    resumed = World(monkeypatch, staleness=2)
+    again = Guidance(monkeypatch, resumed)
+    resumed.drawn = world.drawn
+    other = FreeRunning(resumed.services, STEPS, 0, ahead)
+    for going, from_now in ((guidance, run), (again, other)):
+        going.go.set()
+        for step in (0, 1):
+            assert [len(group.rollouts) for group in from_now.step(step).groups] == [1, 2, 2, 2]
+        assert going.begun == ["p0", "p4"]
+
+
+def test_what_goes_wrong_in_guidance_ends_the_step(monkeypatch):
+    world = World(monkeypatch, staleness=1)
+    Guidance(monkeypatch, world, ActorError("rollout-0 was lost")).go.set()
+    run = FreeRunning(world.services, STEPS)
+    assert world.running_soon(2 * BATCH)
+    world.end(1)
+    with pytest.raises(ActorError, match="rollout-0 was lost"):
+        run.step(0)
 
 
 def test_what_goes_wrong_in_generation_ends_the_step(monkeypatch):

@@ -13,7 +13,8 @@ from actors.service import ServiceDied
 from agrl.config.compose import load_config
 from agrl.driver.services import learner_ranks
 from agrl.driver.services.learner_ranks import LearnerRanks
-from agrl.errors import ActorError, DivergenceError, LearnerLost
+from agrl.driver.services.learner_snapshots import Sharding
+from agrl.errors import ActorError, DivergenceError, LearnerError, LearnerLost
 from agrl.network import Host
 from tests.unit.actors.fakes import FragileRuntime
 
@@ -83,6 +84,11 @@ class NotingRank:
     def load(self, folder):
         self.weights = ["a checkpoint"]
 
+    def load_resharded(self, folder, place):
+        if "broken" in folder:
+            raise RuntimeError("no such file")
+        self.weights = [Path(folder).name, Path(place).name, [path.name for path in Path(place).iterdir()]]
+
     def read(self):
         return list(self.weights)
 
@@ -120,7 +126,7 @@ def done(group, work):
         elif what == "a":
             group.check_alive()
         else:
-            group._snapshots = group.healing(lambda: group._loaded_from(Path("checkpoint")))
+            group._snapshots = group.healing(lambda: group._loaded_from(Path("checkpoint"), group.sharding))
     return group.healing(lambda: group.on_all_ranks("read")), group.version
 
 
@@ -142,6 +148,19 @@ def test_a_group_that_does_not_heal_keeps_nothing_and_ends_by_the_name_of_the_ra
 def test_ranks_that_die_again_and_again_are_given_up():
     with pytest.raises(LearnerLost, match=r"lost 3 times, more than learner.restarts=2 allows; last: learner-0 died"):
         done(started(*range(1, 99, 2), restarts=2), "t")
+
+
+def test_what_other_ranks_wrote_is_restored_by_way_of_a_folder_that_is_empty_before_and_gone_afterwards(tmp_path):
+    group, other = started(), Sharding(ranks=3, zero_stage=2)
+    for name in ("step-000004", "step-000004.partial", "broken"):
+        (tmp_path / name).mkdir()
+    (tmp_path / "step-000004.partial" / "left").touch()  # by a process that ended in the middle of it
+    group._loaded_from(tmp_path / "step-000004", other)
+    assert group.on_all_ranks("read") == [["step-000004", "step-000004.partial", []]] * RANKS
+    with pytest.raises(LearnerError, match=r"broken, written by 3 ranks, ZeRO 2, .* on 2 ranks, ZeRO 0") as failed:
+        group._loaded_from(tmp_path / "broken", other)
+    assert "learner.ranks=3 learner.zero_stage=2" in failed.value.hint
+    assert {path.name for path in tmp_path.iterdir()} == {"step-000004", "broken"}
 
 
 def test_an_error_of_the_training_or_of_another_actor_is_not_healed():
