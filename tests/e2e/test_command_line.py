@@ -1,31 +1,17 @@
 """The command line end to end, each command in a process of its own, without Ray where that is asked for."""
 
 import json
-import os
 import shutil
 import signal
-import subprocess
-import sys
-import time
 
-import psutil
 import pytest
 from safetensors.torch import load_file
 
 from agrl.report.recorder import read_jsonl
+from tests.e2e.runs import agrl, ended
 from tests.e2e.small_world import make_world, overrides
 
-WIDE = {**os.environ, "COLUMNS": "500"}  # so that no line is broken where a test looks for it
-
-
 TAUGHT = ("guidance.source=reference", "guidance.tau=1.0")  # so that a model that knows nothing has what to learn from
-
-
-def agrl(*words, code=0):
-    command = [sys.executable, "-m", "agrl.cli", *map(str, words)]
-    done = subprocess.run(command, capture_output=True, text=True, timeout=400, env=WIDE)
-    assert done.returncode == code, done.stdout + done.stderr
-    return done.stdout + done.stderr
 
 
 @pytest.fixture(scope="module")
@@ -69,40 +55,12 @@ def test_a_model_that_answers_nothing_is_not_trained_and_the_person_is_told_what
     assert not (tmp_path / "run" / "model").exists()
 
 
-def test_a_run_goes_on_where_sigterm_or_the_death_of_its_learner_ended_it_and_does_every_step_once(world, tmp_path):
-    run = tmp_path / "run"
-    words = overrides(world, run, "trainer.steps=1000", "trainer.checkpoint_every=1", "data.max_evaluation=2", *TAUGHT)
-    words.append("learner.restarts=0")
-    started, code, said = ended(("train", *words), run / "checkpoints" / "step-000001", signal.SIGTERM)
-    assert code == 143
-    assert "Terminated." in said and f"agrl train --resume {run}" in said and "Traceback" not in said
-    _, alive = psutil.wait_procs(started, timeout=20)
-    assert not [p for p in alive if p.status() != psutil.STATUS_ZOMBIE], "Ray's processes are gone as well"
-    assert not list(run.glob("**/*.partial"))
-
-    later = run / "checkpoints" / f"step-{last_step(run) + 2:06}"
-    _, code, said = ended(("train", "--resume", run), later, signal.SIGKILL, of="LearnerRank")
-    assert code == 1
-    assert "learner-0 died" in said and f"agrl train --resume {run}" in said and "Traceback" not in said
-    assert f"last checkpoint: step {last_step(run)}" in said
-
-    steps = last_step(run) + 1
-    agrl("train", "--resume", run, f"trainer.steps={steps}")
-    assert [row["step"] for row in read_jsonl(run / "metrics.jsonl")] == list(range(steps)), "none lost and none twice"
-    assert (run / "report.html").is_file()
-    assert "is finished" in agrl("train", "--resume", run)
-
-
-def last_step(run):
-    return max(int(folder.name[len("step-") :]) for folder in (run / "checkpoints").glob("step-??????"))
-
-
 def test_sft_and_dpo_that_were_stopped_end_with_the_weights_of_an_undisturbed_run(world, tmp_path):
     whole, broken = tmp_path / "whole", tmp_path / "broken"
     often = ["ray=inline", "trainer.checkpoint_every=20", "data.max_evaluation=2", "sft.steps=120"]
     agrl("sft", *overrides(world, whole, *often))
     words = overrides(world, broken, *often)
-    _, code, said = ended(("sft", *words), broken / "checkpoints" / "step-000020", signal.SIGTERM)
+    _, code, said = ended(("sft", *words), (broken / "checkpoints" / "step-000020").exists, signal.SIGTERM)
     assert code == 143 and f"agrl sft --resume {broken}" in said
     assert not (broken / "model").exists()
     agrl("sft", "--resume", broken)
@@ -134,24 +92,3 @@ def test_sft_and_dpo_that_were_stopped_end_with_the_weights_of_an_undisturbed_ru
 
 def weights(run):
     return (run / "model" / "model.safetensors").read_bytes()
-
-
-def ended(words, when, signal_, of=""):
-    """Run a command and send it, or the process ``of`` its own, a signal as soon as ``when`` exists: what it had
-    started, its exit code, what it said."""
-    command = [sys.executable, "-m", "agrl.cli", *map(str, words)]
-    run = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, env=WIDE)
-    wait_for(when.exists, run)
-    started = psutil.Process(run.pid).children(recursive=True)
-    found = next(p for p in started if p.is_running() and of in " ".join(p.cmdline())) if of else run
-    found.send_signal(signal_)
-    said, _ = run.communicate(timeout=120)
-    return started, run.returncode, said.decode()
-
-
-def wait_for(condition, process, seconds=240):
-    deadline = time.monotonic() + seconds
-    while not condition():
-        assert process.poll() is None, "the process ended before its time"
-        assert time.monotonic() < deadline, f"nothing after {seconds} s"
-        time.sleep(0.05)

@@ -6,16 +6,14 @@ import shutil
 import numpy as np
 import pytest
 
-from agrl.config.compose import resumed_config
 from agrl.data.pool import open_pool
-from agrl.driver import step as step_module
 from agrl.driver.experiments.sft import supervised
 from agrl.driver.folder.run_folder import RunFolder
 from agrl.driver.services.learner_weights import broadcast_weights
 from agrl.driver.services.services import start_services
 from agrl.driver.step import training_step
 from agrl.driver.training import train
-from agrl.errors import LearnerError, WeightSyncError
+from agrl.errors import WeightSyncError
 from agrl.models.build import load_model
 from tests.e2e.small_world import config, make_world, silent
 
@@ -160,37 +158,3 @@ def _learn_something(services) -> dict[str, float]:
     groups = roll_out(services, [(example, 0) for example in examples], 4, services.learner.version, 1.0)
     advantages = [np.array([1.0, -1.0, 0.5, -0.5]) for _ in groups]
     return services.learner.train_policy(train_sequences(groups, advantages), 1e-2)
-
-
-def test_a_run_that_loses_its_learner_goes_on_exactly_from_the_last_checkpoint(world, tmp_path, monkeypatch):
-    steady = ["trainer.checkpoint_every=2", "trainer.steps=4", "learner.lr=1e-3", "guidance.tau=0.5"]
-    steady += ["learner.restarts=0"]
-    whole = tmp_path / "whole"
-    train(config(world, whole, *steady), silent())
-
-    broken = tmp_path / "broken"
-    guide = step_module.guide
-
-    def killing(services, groups, decisions, step):
-        if step == 3:
-            services.learner.ranks[0].kill()
-        return guide(services, groups, decisions, step)
-
-    monkeypatch.setattr(step_module, "guide", killing)
-    with pytest.raises(LearnerError, match="learner-0 died") as lost:
-        train(config(world, broken, *steady), silent())
-    assert "last checkpoint: step 2" in lost.value.hint and f"agrl train --resume {broken}" in lost.value.hint
-    monkeypatch.undo()
-
-    train(resumed_config(broken), silent(), resume=True)
-    expected, found = rows(whole), rows(broken)
-    assert [row["step"] for row in found] == [0, 1, 2, 3]
-    timed = ("rollout/engine_seconds", "rollout/tokens_per_s", "rollout/idle_share")
-    ignored = ("time", "phase", "actors/", "learner/", *timed)
-    for a, b in zip(expected, found, strict=True):
-        for name in a:
-            if not name.startswith(ignored):
-                assert b[name] == pytest.approx(a[name], rel=1e-3, abs=1e-4), (a["step"], name)
-    before = load_model(str(whole / "model"), "float32").state_dict()
-    for name, tensor in load_model(str(broken / "model"), "float32").state_dict().items():
-        assert (tensor - before[name]).abs().max() < 1e-4, name

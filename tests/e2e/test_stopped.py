@@ -1,49 +1,34 @@
-"""A run that is told to stop in the middle of a step leaves a checkpoint of the step before, and goes on from it."""
+"""A run that is told to stop in the middle of a step, or loses a learner that may not come back, leaves a checkpoint
+and goes on from it."""
 
 import signal
-import subprocess
-import sys
-import time
-
-import pytest
 
 from agrl.driver.folder.run_folder import RunFolder
 from agrl.report.recorder import read_jsonl
+from tests.e2e.runs import agrl, done, ended, left, stop_in_a_step
 from tests.e2e.small_world import make_world, overrides
-from tests.e2e.test_command_line import WIDE, agrl
-from tests.e2e.test_lockstep import left
 
 STEPS = 6
 WORDS = (
-    *(f"trainer.steps={STEPS}", "trainer.prompts_per_step=8", "guidance.source=reference", "guidance.tau=1.0"),
-    *("data.max_evaluation=2", "learner.lr=1e-3"),
+    *(f"trainer.steps={STEPS}", "trainer.prompts_per_step=8", "trainer.checkpoint_every=1", "learner.restarts=0"),
+    *("guidance.source=reference", "guidance.tau=1.0", "data.max_evaluation=2", "learner.lr=1e-3"),
 )
 
 
-@pytest.mark.parametrize("staleness", [0, 1])
-def test_sigterm_in_the_middle_of_a_step(tmp_path, staleness):
-    world = make_world(tmp_path / "world")
-    words = (*WORDS, f"trainer.max_staleness={staleness}")
-    agrl("train", *overrides(world, tmp_path / "peace", *words))
-    run = tmp_path / "run"
-    command = [sys.executable, "-m", "agrl.cli", "train", *overrides(world, run, *words)]
-    process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, env=WIDE)
-    while done(run) < 3:
-        assert process.poll() is None, process.stdout.read()
-        time.sleep(0.02)
-    time.sleep(0.5)
-    began = time.monotonic()
-    process.send_signal(signal.SIGTERM)
-    said = process.communicate(timeout=60)[0]
-    assert process.returncode == 143 and time.monotonic() - began < 30
-    last = RunFolder(run).latest()
-    assert last is not None and STEPS > last.step == done(run) >= 3, said
-    assert f"last checkpoint: step {last.step}" in said and f"agrl train --resume {run}" in said
+def test_what_was_stopped_and_then_lost_its_learner_ends_bit_for_bit_as_a_run_in_peace(tmp_path):
+    world, run = make_world(tmp_path / "world"), tmp_path / "run"
+    agrl("train", *overrides(world, tmp_path / "peace", *WORDS))
+    stop_in_a_step(run, overrides(world, run, *WORDS), after=2)
+
+    later = RunFolder(run).latest().step + 1
+    _, code, said = ended(("train", "--resume", run), lambda: done(run) >= later, signal.SIGKILL, of="LearnerRank")
+    last = RunFolder(run).latest().step
+    assert code == 1 and later <= last < STEPS
+    assert "learner-0 died" in said and f"agrl train --resume {run}" in said and "Traceback" not in said
+    assert f"last checkpoint: step {last}" in said
+
     agrl("train", "--resume", run)
     assert left(run) == left(tmp_path / "peace")
-
-
-def done(run) -> int:
-    """Steps that are finished."""
-    file = run / "metrics.jsonl"
-    return sum(1 for _ in read_jsonl(file)) if file.exists() else 0
+    assert [row["step"] for row in read_jsonl(run / "metrics.jsonl")] == list(range(STEPS)), "none lost and none twice"
+    assert (run / "report.html").is_file()
+    assert "is finished" in agrl("train", "--resume", run)

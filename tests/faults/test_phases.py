@@ -1,7 +1,8 @@
 """Every class of process killed in one phase or another of a step, on the real stack, in one run for each mode.
 
-Each kill has a witness: the process is gone, and the events say that this actor was lost and another one came. The run
-ends bit for bit as one that was left in peace, and its ledger is whole.
+Some are killed from outside at the beginning of a phase, and some in the middle of a call, by themselves. Each kill has
+a witness: the process is gone, and the events say that this actor was lost and another one came. The run ends bit for
+bit as one that was left in peace, and its ledger is whole.
 """
 
 import threading
@@ -12,24 +13,29 @@ import pytest
 from agrl.driver import step as step_module
 from agrl.driver.run import run as run_module
 from agrl.driver.run.ledger_check import check_ledger
-from agrl.driver.services.learners import LearnerGroup
+from agrl.driver.services import learner_ranks, services
 from agrl.driver.training import train
 from agrl.report.events import deaths, read_events
+from agrl.report.recorder import read_jsonl
 from benchmarks.soak import processes
+from tests.e2e.dying import FOLDER, DyingRank, DyingReplay, doom, spared
+from tests.e2e.runs import left
 from tests.e2e.small_world import config, make_world, silent
-from tests.e2e.test_lockstep import left
 
 STEPS, GONE_S = 6, 20.0
 WORDS = (
     *(f"trainer.steps={STEPS}", "trainer.checkpoint_every=3", "trainer.evaluate_every=3", "data.max_evaluation=4"),
     *("learner.ranks=2", "rollout.actors=2", "reward.actors=2", "guidance.source=reference", "guidance.tau=1.0"),
-    *("learner.lr=1e-3", "learner.timeout_s=300", "rollout.timeout_s=300"),
+    *("learner.lr=1e-3", "learner.timeout_s=300", "rollout.timeout_s=300", "learner.restarts=9", "replay.restarts=9"),
 )
+MODES = {
+    "in turns": ("trainer.max_staleness=0", "learner.zero_stage=2"),
+    "in lockstep": ("trainer.max_staleness=1", "learner.zero_stage=3", "sync.transport=collective"),
+}
 PLAN = {
     "sample 0": "replay",
     "rollout 1": "rollout-1",
     "score 2": "reward-0",
-    "learn 2": "learner-1",
     "guide 3": "replay",
     "checkpoint 3": "learner-0",
     "evaluate 3": "rollout-0",
@@ -37,7 +43,9 @@ PLAN = {
     "publish 5": "rollout-1",
     "publish 6": "learner-1",
 }
-"""Phase and step (of learn, publish, checkpoint and evaluate: the version of the weights) -> who is killed then."""
+"""Phase and step (of publish, checkpoint and evaluate: the version of the weights) -> who is killed then."""
+IN_CALLS = {"train-1-1": "learner-1", "snapshot-2-0": "learner-0", "sample-1": "replay", "observe-2": "replay"}
+SENDING = {"object_store": "broadcast-3-0", "collective": "send-3-0"}  # transport -> where learner-0 dies too
 
 
 class Killer:
@@ -53,7 +61,6 @@ class Killer:
         m.setattr(step_module, "collect", self.before("score", step_module.collect, lambda *_: next(scored)))
         m.setattr(step_module, "guide", self.before("guide", step_module.guide, lambda s, g, d, step: step))
         version = lambda learner, *_: learner.version  # noqa: E731
-        m.setattr(LearnerGroup, "train_policy", self.before("learn", LearnerGroup.train_policy, version))
         m.setattr(step_module, "broadcast_weights", self.before("publish", step_module.broadcast_weights, version))
         done = lambda run, done, *_, **__: done  # noqa: E731
         m.setattr(run_module.Run, "checkpoint", self.before("checkpoint", run_module.Run.checkpoint, done))
@@ -85,21 +92,33 @@ def world(tmp_path_factory):
     return make_world(tmp_path_factory.mktemp("world"))
 
 
-@pytest.mark.parametrize("staleness", [0, 1], ids=["in turns", "in lockstep"])
-def test_any_process_may_die_in_any_phase(world, tmp_path, monkeypatch, staleness):
-    words = (*WORDS, f"trainer.max_staleness={staleness}")
-    train(config(world, tmp_path / "peace", *words), silent())
+@pytest.fixture(autouse=True)
+def mortal(monkeypatch, tmp_path):
+    (tmp_path / "doom").mkdir()
+    monkeypatch.setenv(FOLDER, str(tmp_path / "doom"))
+    monkeypatch.setattr(learner_ranks, "LearnerRank", DyingRank)
+    monkeypatch.setattr(services, "ReplayCore", DyingReplay)
+
+
+@pytest.mark.parametrize("mode", MODES)
+def test_any_process_may_die_in_any_phase(world, tmp_path, monkeypatch, mode):
+    settings = config(world, tmp_path / "peace", *WORDS, *MODES[mode])
+    train(settings, silent())
+    in_calls = {**IN_CALLS, SENDING[settings.sync.transport]: "learner-0"}
+    doom(*in_calls)
     killer = Killer(tmp_path / "war", monkeypatch)
-    train(config(world, tmp_path / "war", *words), silent())
-    assert not killer.spared, "moments that never came"
+    train(config(world, tmp_path / "war", *WORDS, *MODES[mode]), silent())
+    assert not killer.spared and not spared(), "moments that never came"
     assert len(killer.killed) == len(PLAN)
     gone, alive = psutil.wait_procs(killer.killed, timeout=GONE_S)
     assert len(gone) == len(PLAN) and not alive
-    lost = deaths(read_events(tmp_path / "war"))
-    for victim in set(PLAN.values()):
+    victims, lost = [*PLAN.values(), *in_calls.values()], deaths(read_events(tmp_path / "war"))
+    for victim in set(victims):
         times = [death for death in lost if death["actor"] == victim]
-        assert len(times) >= list(PLAN.values()).count(victim), f"{victim} was killed more often than it was lost"
+        assert len(times) >= victims.count(victim), f"{victim} was killed more often than it was lost"
         assert all(death["back_s"] is not None for death in times)
+    restarts = [row["actors/learner_restarts"] for row in read_jsonl(tmp_path / "war" / "metrics.jsonl")]
+    assert restarts == sorted(restarts) and restarts[0] < restarts[-1]
     found = check_ledger(tmp_path / "war")
     assert found.problems == [] and found.steps == STEPS
     assert left(tmp_path / "war") == left(tmp_path / "peace")
