@@ -23,9 +23,8 @@ sys.path[0] = str(Path(__file__).parents[1])  # not this folder, whose learner.p
 from agrl.models.build import make_tiny_model
 from benchmarks.snapshots import SIZES
 from tests.e2e.ray_head import Head, ray_head
+from tests.e2e.runs import WIDE, done
 from tests.e2e.small_world import make_world, overrides
-from tests.e2e.test_command_line import WIDE
-from tests.e2e.test_stopped import done
 
 STEPS, LIMIT_S = 3, 1200.0
 READY = re.compile(r"ready after (?:(\d+) min )?([\d.]+) s instead of (?:(\d+) min )?([\d.]+) s")

@@ -17,10 +17,8 @@ from actors.runtime import Runtime
 from agrl.report.events import read_events
 from benchmarks.soak import processes
 from tests.e2e.ray_head import joined, ray_head
+from tests.e2e.runs import WIDE, done, left
 from tests.e2e.small_world import make_world, overrides
-from tests.e2e.test_command_line import WIDE
-from tests.e2e.test_lockstep import left
-from tests.e2e.test_stopped import done
 
 CPUS, STEPS, SHORT_S = 8, 6, 4.0
 COSTLY = {"learner-0", "learner-1", "rollout-0"}
