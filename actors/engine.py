@@ -102,6 +102,11 @@ class RolloutEngine:
         """Drop what is left of a batch, and answer. For another thread, while ``advance`` is at work."""
         self._over = batch
 
+    def hand_over(self) -> None:
+        """Another driver goes on with this engine: drop what this one had asked, whose batches it knows nothing of."""
+        self._in_hand.drop()
+        self._batch = self._over = 0
+
     # ---- weights --------------------------------------------------------------------------------------------------
 
     def open_transport(self, transport: str, meeting: Meeting | None) -> None:

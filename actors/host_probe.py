@@ -35,7 +35,7 @@ def look(
         "paths": {path: _sizes(Path(path)) for path in paths},
         "packages": {package: _version(package) for package in packages},
         "python": platform.python_version(),
-        "code": {file: digest for package in code for file, digest in _digests(package).items()},
+        "code": {file: digest for package in code for file, digest in digests(package).items()},
     }
 
 
@@ -61,7 +61,7 @@ def _version(package: str) -> str:
         return ""
 
 
-def _digests(package: str) -> dict[str, str]:
+def digests(package: str) -> dict[str, str]:
     spec = importlib.util.find_spec(package)
     found = {}
     for root in map(Path, (spec.submodule_search_locations or []) if spec else []):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import os
 import socket
 import sys
@@ -11,7 +12,7 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 import ray
-from ray import cloudpickle, exceptions
+from ray import PlacementGroupID, cloudpickle, exceptions
 from ray._private import state
 from ray.util.placement_group import PlacementGroup, placement_group, placement_group_table, remove_placement_group
 from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy, PlacementGroupSchedulingStrategy
@@ -97,22 +98,61 @@ class Place:
         return placement_group_table(self.group)["bundles_to_node_id"][self.bundle]
 
 
-def reserve(groups: Sequence[Group]) -> dict[str, Place]:
-    """Places for all actors of the groups, by their names. Raises ClusterError, holding nothing, without room."""
+def reserve(groups: Sequence[Group], keeper: str = "") -> dict[str, Place]:
+    """Places for all actors of the groups, by their names. Raises ClusterError, holding nothing, without room.
+
+    ``keeper``: under whose name they are kept when this process has ended, see ``kept_places``.
+    """
     if never_fits(groups, list(rooms().values())):
         raise _no_room(groups, {})
     deadline, places = time.monotonic() + PLACE_S, {}
     for group in groups:
         bundles = [{k: v for k, v in (("CPU", b.cpus), ("GPU", b.gpus)) if v} for b in group.bundles]
-        made = placement_group(bundles, strategy="SPREAD" if group.spread else "PACK")
+        kept = {"name": _kept_name(keeper, group), "lifetime": "detached"} if keeper else {}
+        made = placement_group(bundles, strategy="SPREAD" if group.spread else "PACK", **kept)
         if not made.wait(max(0.0, deadline - time.monotonic())):
             error = _no_room(groups, places)
             remove_placement_group(made)
             release(places)
             raise error
-        seats = [(i, seat) for i, bundle in enumerate(group.bundles) for seat in bundle.seats]
-        places |= {seat.actor: Place(made, i, seat.cpus, seat.gpus) for i, seat in seats}
+        places |= _seats(group, made)
     return places
+
+
+def _seats(group: Group, made: PlacementGroup) -> dict[str, Place]:
+    seats = [(i, seat) for i, bundle in enumerate(group.bundles) for seat in bundle.seats]
+    return {seat.actor: Place(made, i, seat.cpus, seat.gpus) for i, seat in seats}
+
+
+def kept_places(groups: Sequence[Group], keeper: str) -> dict[str, Place]:
+    """What another process has reserved for the same groups under that name; empty unless all of it is there."""
+    found, places = _kept(keeper), {}
+    for group in groups:
+        made, complete = found.get(_kept_name(keeper, group), (None, False))
+        if not complete:
+            return {}
+        places |= _seats(group, made)
+    return places
+
+
+def release_kept(keeper: str) -> None:
+    """Give back all that is reserved under that name; whoever still sits there is killed."""
+    for made, _ in _kept(keeper).values():
+        remove_placement_group(made)
+
+
+def _kept(keeper: str) -> dict[str, tuple[PlacementGroup, bool]]:
+    """By name, with whether every bundle has its host."""
+    return {
+        about["name"]: (PlacementGroup(PlacementGroupID(bytes.fromhex(id))), about["state"] == "CREATED")
+        for id, about in placement_group_table().items()
+        if about["name"].startswith(f"{keeper}/") and about["state"] != "REMOVED"
+    }
+
+
+def _kept_name(keeper: str, group: Group) -> str:
+    """Other actors, or other sizes, are another group."""
+    return f"{keeper}/{hashlib.sha256(repr(group).encode()).hexdigest()[:16]}"
 
 
 def release(places: Mapping[str, Place]) -> None:

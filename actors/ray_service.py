@@ -22,7 +22,9 @@ os.environ.setdefault("RAY_DISABLE_FAILURE_SIGNAL_HANDLER", "1")  # it aborts on
 import ray
 from ray import cloudpickle
 
+from actors.lease import Holder
 from actors.ray_hosts import Place, check_reachable
+from actors.ray_lease import Kept
 from actors.ray_metrics import ActorMetrics
 from actors.ray_packing import pack
 from actors.ray_results import RayPending, Who, call_arguments, opened
@@ -96,7 +98,7 @@ def stop_ray() -> None:
 
 
 class RayService(Service):
-    """A plain class in a Ray actor of its own."""
+    """A plain class in a Ray actor of its own. ``kept``: it outlives this process, and may have outlived another."""
 
     def __init__(
         self,
@@ -109,23 +111,34 @@ class RayService(Service):
         cpu_share: int,
         log_file: Path | None,
         run: str = "",
+        kept: Kept | None = None,
     ) -> None:
         self.name, self.log_file = name, log_file
-        self._who = Who(name, log_file)
-        shell = type(cls.__name__, (_Shell,), {"__module__": __name__})  # the dashboard shows the wrapped class's name
-        self._place = place
-        options = {"max_restarts": 0, "max_task_retries": 0}  # the pools replace the dead themselves
-        options |= place.options() if place else {"num_cpus": 0, "num_gpus": 0}
-        prepare = name, env, cpu_share, str(log_file) if log_file else None, run
-        self._actor = ray.remote(concurrency_groups={ASIDE: 1})(shell).options(**options).remote(*prepare)
+        self._who, self._place, self._kept = Who(name, log_file), place, kept
+        self._driver = kept.driver if kept else ""
+        fingerprint = kept.lease.fingerprint(cls, args, kwargs, sorted(env.items()), cpu_share) if kept else ""
+        found = kept.take(name, fingerprint) if kept else None
+        if found:
+            (self._actor, self.process), self.taken_over = found, True
+            self._built = self._actor.is_built.remote()
+        else:
+            holder = self._driver, kept.lease.secret if kept else "", fingerprint
+            prepare = name, env, cpu_share, str(log_file) if log_file else None, run, holder
+            self._actor = self._start(cls, place, kept.options(name) if kept else {}, prepare)
+            self._built = self._actor.build.remote(cloudpickle.dumps((cls, args, kwargs)))
         self._who.actor_id = self._actor._actor_id.hex()
-        self._built = self._actor.build.remote(cloudpickle.dumps((cls, args, kwargs)))
+
+    def _start(self, cls: type, place: Place | None, options: dict[str, Any], prepare: tuple) -> Any:
+        shell = type(cls.__name__, (_Shell,), {"__module__": __name__})  # the dashboard shows the wrapped class's name
+        options |= {"max_restarts": 0, "max_task_retries": 0}  # the pools replace the dead themselves
+        options |= place.options() if place else {"num_cpus": 0, "num_gpus": 0}
+        return ray.remote(concurrency_groups={ASIDE: 1})(shell).options(**options).remote(*prepare)
 
     def call(self, method: str, *args: Any, **kwargs: Any) -> Pending:
-        return RayPending(self._actor.call.remote(*call_arguments(method, args, kwargs)), self._who)
+        return RayPending(self._actor.call.remote(self._driver, *call_arguments(method, args, kwargs)), self._who)
 
     def aside(self, method: str, *args: Any) -> Pending:
-        return RayPending(self._actor.aside.remote(*call_arguments(method, args, {})), self._who)
+        return RayPending(self._actor.aside.remote(self._driver, *call_arguments(method, args, {})), self._who)
 
     def ready(self) -> Pending:
         return RayPending(self._built, self._who)
@@ -143,7 +156,8 @@ class RayService(Service):
         return RayPending(self._actor.where.remote(), self._who)
 
     def kill(self) -> None:
-        ray.kill(self._actor, no_restart=True)
+        if self._kept is None or not self._kept.is_lost():
+            ray.kill(self._actor, no_restart=True)
 
 
 class _Shell:
@@ -153,8 +167,16 @@ class _Shell:
     the driver as a dead actor, and its type is lost.
     """
 
-    def __init__(self, name: str, env: dict[str, str], cpu_share: int, log_file: str | None, run: str) -> None:
-        self._name = name
+    def __init__(
+        self,
+        name: str,
+        env: dict[str, str],
+        cpu_share: int,
+        log_file: str | None,
+        run: str,
+        holder: tuple[str, str, str],
+    ) -> None:
+        self._name, self._holder = name, Holder(*holder)
         self._target: Any = None
         self._failure: BaseException | None = None
         self._thread = 0  # in which Ray runs the calls: not the main one, since there is a concurrency group
@@ -184,6 +206,19 @@ class _Shell:
             self._failure = failure
             raise
 
+    def take_over(self, secret: str, driver: str) -> tuple[str, int]:
+        """From now on it works for another driver; what it was doing has ended. What it is made of, its process."""
+        fingerprint = self._holder.change(secret, driver)
+        self.is_built()
+        self._target.hand_over()
+        return fingerprint, os.getpid()
+
+    def is_built(self) -> None:
+        if self._failure is not None:
+            raise self._failure
+        if self._target is None:
+            raise ActorError(f"{self._name} was never told what it is")
+
     @ray.method(concurrency_group=ASIDE)
     def where(self) -> list[str]:
         frame = sys._current_frames().get(self._thread)
@@ -191,15 +226,16 @@ class _Shell:
         return [f"{frame.filename}:{frame.name}" for frame in reversed(stack)]
 
     @ray.method(concurrency_group=ASIDE)
-    def aside(self, packed: bytes, *results: Any) -> Any:
+    def aside(self, driver: str, packed: bytes, *results: Any) -> Any:
+        self._holder.check(driver)
         method, args, kwargs = opened(packed, results)
         return pack(getattr(self._target, method)(*args, **kwargs))
 
-    def call(self, packed: bytes, *results: Any) -> Any:
+    def call(self, driver: str, packed: bytes, *results: Any) -> Any:
         """``packed``, ``results``: of ``ray_results.call_arguments``."""
         self._thread = threading.get_ident()
-        if self._failure is not None:
-            raise self._failure
+        self._holder.check(driver)
+        self.is_built()
         with self._metrics.busy():
             method, args, kwargs = opened(packed, results)
             return pack(getattr(self._target, method)(*args, **kwargs))

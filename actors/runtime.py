@@ -8,6 +8,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from actors.lease import Lease
 from actors.placement import Group, Room
 from actors.service import Pending, Service, ServiceDied
 from agrl.errors import ConfigError
@@ -15,6 +16,9 @@ from agrl.network import Host
 
 if TYPE_CHECKING:
     from actors.ray_hosts import Place
+    from actors.ray_lease import Kept
+
+TAKEN_OVER = "taken over from a driver that is gone"  # of a service that starts so
 
 
 class Runtime:
@@ -42,11 +46,37 @@ class Runtime:
         self.step: int | None = None  # of the run that is under way
         self._places: dict[str, Place] = {}  # of the actors for which there is something reserved, by their names
         self._services: dict[str, Service] = {}  # the last one started of each name
+        self.states: dict[str, str] = {}  # as noted last, by the services' names
+        self._kept: Kept | None = None
         if self.mode != "inline":
             from actors.ray_service import start_ray
 
             cluster = (address or "auto") if self.mode == "cluster" else None
             self._owns_ray = start_ray(cluster, cpus, namespace)
+
+    def keep(self, lease: Lease, take_over: bool) -> None:
+        """Let the services that the lease covers outlive this process, with all places; before anything is reserved.
+
+        ``take_over``: go on with those that a driver before this one left, where they are what ``start`` would start.
+        """
+        from actors.ray_lease import Kept
+
+        self._kept = Kept(lease, take_over)
+
+    def take_over(self) -> None:
+        """Wait until those services have ended what they were doing; once places are reserved."""
+        if self._kept:
+            self._kept.ask()
+
+    @property
+    def taken_over(self) -> list[str]:
+        """Names of the services that a driver before this one started."""
+        return self._kept.taken if self._kept else []
+
+    @property
+    def not_taken_over(self) -> dict[str, str]:
+        """Why one that was left was ended, by its name."""
+        return self._kept.refused if self._kept else {}
 
     def reserve(self, groups: Sequence[Group]) -> None:
         """Set aside what the actors of the groups take, on hosts that have it; ``start`` puts them there by name.
@@ -60,7 +90,7 @@ class Runtime:
         if groups:
             from actors.ray_hosts import reserve
 
-            self._places |= reserve(groups)
+            self._places |= self._kept.reserve(groups) if self._kept else reserve(groups)
 
     def ask_hosts(self, function: Callable, *args: Any, seconds: float) -> dict[Host, Any]:
         """What a function of a module that uses nothing of the project returns on each host with a reserved place, or
@@ -100,13 +130,15 @@ class Runtime:
         (inline: the environment is set where it is not set already, the output stays). ``cpu_share``: processes that
         share the CPUs of its host; as many threads as that leaves are OpenMP's where ``env`` does not say.
         """
-        self.note(name, "starting")
-        self._services[name] = self._start(cls, name, args, kwargs, dict(env or {}), cpu_share, log_file)
-        return self._services[name]
+        service = self._start(cls, name, args, kwargs, dict(env or {}), cpu_share, log_file)
+        self.note(name, "starting", TAKEN_OVER if service.taken_over else None)
+        self._services[name] = service
+        return service
 
-    def note(self, name: str, state: str, cause: BaseException | None = None) -> None:
+    def note(self, name: str, state: str, cause: BaseException | str | None = None) -> None:
         """The service is ``starting``, ``stale`` (it has not the weights to serve from), ``serving``, ``suspect`` (it
         gives no answer, and is ended) or ``dead``."""
+        self.states[name] = state
         if self.on_change is None:
             return
         host = self._services[name].host() if state != "starting" and name in self._services else None
@@ -128,7 +160,8 @@ class Runtime:
         from actors.ray_service import RayService
 
         log_file = Path(log_file).absolute() if log_file else None
-        return RayService(cls, name, args, kwargs, self._places.get(name), env, cpu_share, log_file, self.run)
+        kept = self._kept if self._kept and self._kept.lease.covers(name) else None
+        return RayService(cls, name, args, kwargs, self._places.get(name), env, cpu_share, log_file, self.run, kept)
 
     def hosts(self) -> dict[str, Host]:
         """Where each service runs, by its name; without those that have no place yet."""
@@ -149,6 +182,9 @@ class Runtime:
 
         Every service that it started ends.
         """
+        if self._kept:
+            self._kept.end()
+            self._places, self._kept = {}, None
         if self._places:
             from actors.ray_hosts import release
 

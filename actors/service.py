@@ -35,10 +35,14 @@ class Pending(ABC):
 
 
 class Service(ABC):
-    """A running object of a plain class. ``name`` is for people; ``log_file`` holds what its process prints."""
+    """A running object of a plain class. ``name`` is for people; ``log_file`` holds what its process prints.
+
+    ``taken_over``: another driver has started it, and it has outlived that one.
+    """
 
     name: str
     log_file: Path | None = None
+    taken_over = False
 
     @abstractmethod
     def call(self, method: str, *args: Any, **kwargs: Any) -> Pending:

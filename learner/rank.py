@@ -12,6 +12,7 @@ from typing import Any
 import torch
 
 from agrl.algorithms.batch import Minibatch, TrainSequence
+from agrl.errors import LearnerError
 from agrl.models.adapters import add_adapters
 from agrl.models.build import load_config, load_model
 from agrl.models.dropout import check_repeatable, random_rates
@@ -59,7 +60,8 @@ class LearnerRank:
 
     def __init__(self, settings: RankSettings, rank: int, world: int) -> None:
         self.settings, self.rank, self.world = settings, rank, world
-        self._snapshot_s = 0.0
+        self.model: Model | None = None
+        self._snapshot_s, self._updating = 0.0, False
         self._held: dict[int, Files] = {}  # by rank, of ranks on other hosts
 
     def rendezvous(self) -> str:
@@ -85,7 +87,8 @@ class LearnerRank:
 
         Called again it begins another run in the same process, with another model or other settings.
         """
-        s = self.settings = settings
+        s, self._updating = settings, False
+        self.settings = settings
         torch.manual_seed(s.seed)
         self.tokenizer = load_tokenizer(s.model_path)
         self.rates = random_rates(load_config(s.model_path))  # as published; in training all are 0
@@ -108,7 +111,20 @@ class LearnerRank:
         reference = self._reference(engine, packing) if s.reference else None
         self.model = Model(engine, work, reference, self.rank, self.world, packing)
         self.outgoing = Outgoing(engine, self.rank)
-        return packing, reason
+        self.chosen = packing, reason
+        return self.chosen
+
+    def hand_over(self) -> None:
+        """Another driver goes on with this rank, from a checkpoint that it loads.
+
+        Raises LearnerError where that would not do: it was not set up, or an update broke off and left gradients.
+        """
+        if self.model is None or self._updating:
+            raise LearnerError("an update broke off" if self.model else "it was not set up")
+
+    def packing(self) -> tuple[str, str]:
+        """What ``start`` returned."""
+        return self.chosen
 
     def _reference(self, engine: TrainingEngine, packing: str) -> Reference:
         if self.settings.lora_rank:  # the start model is under the adapters
@@ -143,8 +159,9 @@ class LearnerRank:
         """One training call with what passed through the model, the seconds it took, and what the device could do."""
         peak = peak_operations(self.settings.dtype, str(self.model.engine.device))
         self.model.work.sums()  # what came before is not of this call
-        begin = time.perf_counter()
+        begin, self._updating = time.perf_counter(), True
         sums = train(self.model, *batch)
+        self._updating = False
         sums.maximum["seconds"] = time.perf_counter() - begin
         sums.add(self.model.work.sums() | {"work_peak": peak})
         return sums

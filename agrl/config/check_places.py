@@ -34,6 +34,8 @@ def _check_placement(config: Config) -> None:
         )
     if config.ray.placement == Placement.colocated:
         _check_colocated(config)
+    if config.ray.keep_alive_s:
+        _check_keep_alive(config)
     if config.ray.address and config.ray.mode == RayMode.inline:
         raise ConfigError(f"ray.address={config.ray.address} contradicts ray=inline, which starts no Ray")
     if (config.ray.address or "").startswith("ray://"):
@@ -42,6 +44,22 @@ def _check_placement(config: Config) -> None:
             "been driven over it",
             hint="submit the run as a job (`ray job submit --address http://HEAD:8265 -- agrl train ray=cluster ...`), "
             "or start it on a host of the cluster with ray.address=auto or ray.address=HEAD:6379",
+        )
+
+
+def _check_keep_alive(config: Config) -> None:
+    seconds = config.ray.keep_alive_s
+    if not 0 < seconds < float("inf"):
+        raise ConfigError(f"ray.keep_alive_s={seconds:g} must be a number of seconds, or 0")
+    if config.ray.mode != RayMode.cluster:
+        raise ConfigError(
+            f"ray.keep_alive_s={seconds:g} contradicts ray={config.ray.mode.value}: a Ray that the driver started "
+            "ends with it; join a cluster (ray=cluster), or set ray.keep_alive_s=0"
+        )
+    if config.ray.placement == Placement.colocated:
+        raise ConfigError(
+            f"ray.keep_alive_s={seconds:g} contradicts ray.placement=colocated: who of an engine and a rank has their "
+            "GPU when a driver dies, the next one does not know; set ray.keep_alive_s=0"
         )
 
 

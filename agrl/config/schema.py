@@ -287,6 +287,7 @@ class RayConfig:
     cpus: int = 0  # CPUs that a local Ray offers, 0 for enough to place every actor
     namespace: str = "agrl"  # Ray namespace of the actors
     placement: Placement = Placement.separate  # GPUs of their own, or colocated: rank i and engine i share theirs
+    keep_alive_s: float = 0.0  # for which engines and learner of a cluster outlive the driver, 0: they end with it
 
 
 @dataclass

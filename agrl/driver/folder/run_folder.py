@@ -48,6 +48,7 @@ class RunFolder:
         self.evaluation = self.path / "evaluation"
         self._about = self.path / "run.json"
         self.replay_state = self.path / ".replay.npz"  # while the run goes on: see ``services.replay_journal``
+        self.keep_alive = self.path / ".keep_alive"  # the same: see ``services.keep_alive``
 
     # ---- the start ------------------------------------------------------------------------------------------------
 

@@ -21,6 +21,7 @@ from agrl.driver.run.description import check_pool, describe
 from agrl.driver.run.recording import open_recorder, where_watched
 from agrl.driver.run.results import leave_results
 from agrl.driver.run.stall import needs_answers, refuse_unparsed
+from agrl.driver.services.keep_alive import keep_alive
 from agrl.driver.services.learner_snapshots import LearnerCut
 from agrl.driver.services.prompt_encoder import PromptEncoder
 from agrl.driver.services.services import Services, start_services
@@ -173,14 +174,18 @@ def load_data(config: Config, hinted: bool, console=None) -> TaskData:
 
 
 @contextmanager
-def running_services(config: Config, folder: RunFolder, data: TaskData, console) -> Iterator[Services]:
-    """Start the services, and close them at the end."""
-    services = None
+def running_services(
+    config: Config, folder: RunFolder, data: TaskData, console, resume: bool = False
+) -> Iterator[Services]:
+    """Start the services, and close them at the end; with ``resume`` go on with those that a driver before has left."""
+    services, kept, began = None, keep_alive(config, folder, resume), time.perf_counter()
     try:
         with rare_collections():
             with phase(console, "Starting rollout, reward, replay and learner actors"):
-                services = start_services(config, folder, data.pool, data.hinted)
+                services = start_services(config, folder, data.pool, data.hinted, kept)
                 notice = services.ready()
+            for line in kept.started(services.runtime, time.perf_counter() - began) if kept else ():
+                console.print(line, markup=False, soft_wrap=True)
             if notice:
                 console.print(notice)
             if config.ray.mode == RayMode.cluster:
@@ -190,6 +195,8 @@ def running_services(config: Config, folder: RunFolder, data: TaskData, console)
     finally:
         if services is not None:
             services.close()
+        if kept:
+            kept.forget()
 
 
 @contextmanager
@@ -206,6 +213,6 @@ def running(config: Config, folder: RunFolder, command: str, console, resume: bo
     for leak in leaks_of_pool("data.train", data.pool, data.sets):
         console.print(f"Note: {leak}", soft_wrap=True)
     began = time.perf_counter()
-    with running_services(config, folder, data, console) as services:
+    with running_services(config, folder, data, console, resume) as services:
         clock.seconds["start"] = time.perf_counter() - began
         yield Run(services, folder, data.sets, console, clock)

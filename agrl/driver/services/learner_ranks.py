@@ -38,6 +38,14 @@ class LearnerRanks:
         self.ranks = self._start()
 
     def _start(self) -> list[Service]:
+        ranks = self._start_ranks()
+        if len({rank.taken_over for rank in ranks}) == 1:
+            return ranks
+        for rank in ranks:  # those that were taken over are connected to one that is not there
+            rank.kill()
+        return self._start_ranks()
+
+    def _start_ranks(self) -> list[Service]:
         c, ranks = self.config.learner, self.config.learner.ranks
         settings, names = rank_settings(self.config), [f"learner-{rank}" for rank in range(ranks)]
         env = {"OMP_NUM_THREADS": str(c.threads)} if c.threads else {}
@@ -63,6 +71,8 @@ class LearnerRanks:
 
     def _set_up(self) -> str:
         self._hosts = self.on_all_ranks("host")
+        if self.ranks[0].taken_over:
+            return self._loaded(self.on_all_ranks("packing"))
         one_host = len(set(self._hosts)) == 1
         return self._loaded(self.on_all_ranks("setup", self.on_first_rank("rendezvous"), one_host))
 

@@ -17,6 +17,7 @@ from agrl.config.schema import Config, Overlap, Placement
 from agrl.data.pool import Pool
 from agrl.driver.folder.run_folder import RunFolder
 from agrl.driver.services.first_broadcast import try_broadcast
+from agrl.driver.services.keep_alive import KeepAlive
 from agrl.driver.services.learner_weights import broadcast_weights
 from agrl.driver.services.learners import LearnerGroup
 from agrl.driver.services.prompt_encoder import PromptEncoder
@@ -24,7 +25,7 @@ from agrl.driver.services.replay_journal import JournaledReplay
 from agrl.driver.services.runtime import start_runtime
 from agrl.relevance.reward import Scorer
 from agrl.relevance.rulebook import RuleBook
-from agrl.report.events import EventLog
+from agrl.report.events import STATES, EventLog
 from replay.core import ReplayCore
 
 PROMPTS = 4  # of the pool, to try the first broadcast with
@@ -96,7 +97,12 @@ class Services:
 
     def gauges(self) -> dict[str, dict[str, float]]:
         """What the driver knows of each actor, by name. Another thread may ask."""
-        return self.rollouts.gauges() | self.rewards.gauges() | self.learner.gauges() | self.replay.gauges()
+        known = self.rollouts.gauges() | self.rewards.gauges() | self.learner.gauges() | self.replay.gauges()
+        return {name: about | self._state(name) for name, about in known.items()}
+
+    def _state(self, name: str) -> dict[str, float]:
+        state = self.runtime.states.get(name)
+        return {"state": float(STATES.index(state))} if state else {}
 
     def kill(self) -> None:
         """Stop every actor: a call under way in another thread ends with an error."""
@@ -145,14 +151,28 @@ def start_rollouts(
     )
 
 
-def start_services(config: Config, run: RunFolder, pool: Pool, hinted: bool) -> Services:
+def start_services(config: Config, run: RunFolder, pool: Pool, hinted: bool, kept: KeepAlive | None = None) -> Services:
     """Start all services of an RL run; engines, scorers and learner ranks load side by side.
 
-    ``hinted``: prompts are to be drawn that are short enough with their hints as well.
+    ``hinted``: prompts are to be drawn that are short enough with their hints as well. ``kept``: for services that
+    outlive this process.
     """
     encoder = PromptEncoder.load(config)
+    if kept:
+        runtime = start_runtime(config, run.path, kept=kept.lease, resume=kept.resume)
+    else:
+        runtime = start_runtime(config, run.path)
+    try:
+        return _start_all(config, run, pool, hinted, encoder, runtime)
+    except BaseException:
+        runtime.shutdown()
+        raise
+
+
+def _start_all(
+    config: Config, run: RunFolder, pool: Pool, hinted: bool, encoder: PromptEncoder, runtime: Runtime
+) -> Services:
     book = encoder.book
-    runtime = start_runtime(config, run.path)
     runtime.on_change = EventLog(run.path)
     learner = LearnerGroup(runtime, config, run.logs)
     streams = config.trainer.overlap == Overlap.free

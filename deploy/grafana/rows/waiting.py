@@ -70,6 +70,7 @@ ROW = Row(
             [
                 Curve(f"count by (service) (ray_agrl_pool_restarts{RUN})", "{{service}}, wanted"),
                 Curve(f"count by (service) (ray_agrl_actor_busy_share{RUN})", "{{service}}, alive"),
+                Curve(f"count by (service) (ray_agrl_pool_state{RUN} == 2)", "{{service}}, serving"),
             ],
             "Fewer alive than wanted for longer than a start takes: an actor or its host is gone.",
         ),

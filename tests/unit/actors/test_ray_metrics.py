@@ -146,7 +146,7 @@ def test_an_error_in_a_gauge_is_told_once_and_the_beat_goes_on(monkeypatch, capf
 
 @pytest.mark.parametrize("engines", [2, 512])
 def test_there_are_as_many_series_as_the_page_says(told, monkeypatch, engines):
-    """docs/monitoring.md: L + 23 sets + 6 + 8 engines + 4 reward actors + 3 ranks + 3; its figure for 512."""
+    """docs/monitoring.md: L + 23 sets + 6 + 9 engines + 5 reward actors + 4 ranks + 4; its figure for 512."""
 
     class Engine:
         def gauges(self):
@@ -155,7 +155,9 @@ def test_there_are_as_many_series_as_the_page_says(told, monkeypatch, engines):
     monkeypatch.setattr(ray_metrics, "memory_bytes", lambda children=True: 1.0)
     pools = {"rollout": engines, "reward": 64, "learner": 64}
     names = [f"{service}-{i}" for service, size in pools.items() for i in range(size)] + ["replay"]
-    known = {name: {"restarts": 0.0} | ({"queue_length": 0.0} if "reward" in name else {}) for name in names}
+    known = {
+        name: {"restarts": 0.0, "state": 2.0} | ({"queue_length": 0.0} if "reward" in name else {}) for name in names
+    }
     metrics = run_metrics(lambda: known, {"steps": 1, "step": 0, "gap_limit": 1.0})
     metrics.log(0, {f"some/number_{i}": 0.0 for i in range(82)})
     for held_out in ("balanced", "wild"):
@@ -164,7 +166,7 @@ def test_there_are_as_many_series_as_the_page_says(told, monkeypatch, engines):
         actor = ActorMetrics("/runs/first", name)
         actor.watch(Engine() if name.startswith("rollout") else object())
         actor._tick()
-    assert len(told) == 82 + 2 * 23 + 6 + 8 * engines + 4 * 64 + 3 * 64 + 3
+    assert len(told) == 82 + 2 * 23 + 6 + 9 * engines + 5 * 64 + 4 * 64 + 4
     if engines == 512:
-        assert len(told) == 4681
+        assert len(told) == 5322
     assert max(Counter(name for name, _ in told).values()) <= engines + 2 * 64 + 2  # no label that multiplies

@@ -56,6 +56,9 @@ class NotingRank:
         self.weights = ["start"]
         return "shared", ""
 
+    def packing(self):
+        return "shared", ""
+
     def train(self, batch, plan):
         if batch == "spoilt":
             raise DivergenceError("the loss is not finite")
@@ -188,3 +191,18 @@ def test_a_training_without_rollouts_takes_a_snapshot_when_it_has_trained_many_t
         group._keep_at_times()
         kept.append(group._snapshots.current)
     assert kept == [True, False, False, True, False, False, True, False]  # a snapshot takes 0.1 s
+
+
+@pytest.mark.parametrize("there", [(True, True), (True, False)])
+def test_ranks_are_taken_over_together_or_not_at_all(there):
+    """The others of a lost rank are connected to one that is not there."""
+    NotingRank.fate, set_up = Fate(), []
+
+    def left(name, life, service):
+        service.taken_over = life == 0 and there[int(name[-1])]
+        service.call = lambda method, *args: set_up.append(method) or type(service).call(service, method, *args)
+
+    runtime = FragileRuntime(left)
+    LearnerRanks(runtime, configured(99), Path("logs")).setup()
+    assert runtime.lives == dict.fromkeys(["learner-0", "learner-1"], 0 if all(there) else 1)
+    assert ("setup" in set_up) == (not all(there)), "those that are connected already stay so"

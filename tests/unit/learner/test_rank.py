@@ -6,6 +6,7 @@ import torch
 
 from agrl.algorithms.batch import TrainSequence, plan_minibatches
 from agrl.algorithms.policy_loss import LossSettings
+from agrl.errors import LearnerError
 from agrl.models.build import TinyShape, load_model, make_tiny_model
 from agrl.models.layout import pad_batch
 from agrl.models.logprobs import PolicyModel
@@ -160,3 +161,18 @@ def test_a_rank_keeps_the_model_that_it_starts_from_as_its_reference(paths, monk
         padded = pad_batch([s.prompt_ids], [s.response_ids])
         expected = (PolicyModel(policy)(padded)[0] - PolicyModel(start)(padded)[0]).sum().item()
         assert found[i] == pytest.approx(expected, rel=1e-3, abs=1e-4) and abs(expected) > 1e-3
+
+
+def test_a_rank_in_which_an_update_broke_off_is_nothing_to_go_on_with(models):
+    with pytest.raises(LearnerError, match="not set up"):
+        LearnerRank(RankSettings("", "float32"), 0, 1).hand_over()
+    one = rank(models)
+    one.hand_over()
+
+    def broken(*batch):
+        raise ConnectionError("the connection to learner-1 broke")
+
+    with pytest.raises(ConnectionError):
+        one._measured(broken)
+    with pytest.raises(LearnerError, match="an update broke off"):
+        one.hand_over()
