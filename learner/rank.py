@@ -81,7 +81,7 @@ class LearnerRank:
         return self.start(self.settings)
 
     def _own_threads(self) -> None:
-        """As many as are set: an engine in the same process (``ray=inline``) takes others, and gradients would differ."""
+        """As many as are set. An engine in the same process (``ray=inline``) takes others, with which sums differ."""
         if self.settings.threads:
             set_num_threads(self.settings.threads)
 
