@@ -108,7 +108,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         parser.print_help()
         return 2
     args = parse_args(parser, argv)
-    with stopping_signals():
+    with stopping_signals(_last_words):
         try:
             return _run(modules[args.command], args)
         finally:
@@ -149,6 +149,19 @@ def _stopped(stop: BaseException) -> int:
         if hint := _hint(stop):
             console.print(hint, markup=False, soft_wrap=True)
     return 128 + number
+
+
+def _last_words() -> None:
+    """Before the process ends by force."""
+    from agrl.report import terminal
+
+    with contextlib.suppress(OSError):
+        terminal.error_console().print(
+            "\nEnded at once: what was being written is not there. A run goes on from its last whole checkpoint "
+            "(--resume).",
+            style="yellow",
+            markup=False,
+        )
 
 
 def _hint(error: BaseException | None) -> str:

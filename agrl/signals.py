@@ -3,32 +3,38 @@
 from __future__ import annotations
 
 import contextlib
+import math
 import os
 import signal
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from types import FrameType
 
 SAID = {signal.SIGINT: "Interrupted.", signal.SIGTERM: "Terminated.", signal.SIGHUP: "The terminal is gone."}
-PATIENCE_S = 10.0  # what closing may take before another signal ends it by force
+PATIENCE_S = {signal.SIGINT: 1.0}  # what closing may take before another one ends it by force: people press it twice
+OTHERS_S = 10.0  # and schedulers send several
 
 
 class _State:
     first: signal.Signals | None = None
     at = 0.0
     held_back = False
+    most_s = math.inf  # that a block may hold it back
+    overdue = False
+    last_words: Callable[[], None] | None = None
 
 
 @contextlib.contextmanager
-def stopping_signals() -> Iterator[None]:
+def stopping_signals(last_words: Callable[[], None] | None = None) -> Iterator[None]:
     """While the block runs, the first of the signals raises KeyboardInterrupt, so that everything is closed in order.
 
-    More of them are not to disturb that (`timeout` and schedulers send several at once); one that comes later than
-    ``PATIENCE_S`` ends this process and all that it started at once. A signal that was ignored before (`nohup`) stays
-    ignored. In another thread than the main one nothing changes: there Python has no signals.
+    More of them are not to disturb that (`timeout` and schedulers send several at once); a Ctrl-C more than a second
+    later, or another signal more than ten, ends this process and all that it started at once, after ``last_words``. A
+    signal that was ignored before (`nohup`) stays ignored. In another thread than the main one nothing changes: there
+    Python has no signals.
     """
-    _State.first = None
+    _State.first, _State.last_words = None, last_words
     if threading.current_thread() is not threading.main_thread():
         yield
         return
@@ -44,12 +50,15 @@ def stopping_signals() -> Iterator[None]:
 
 
 @contextlib.contextmanager
-def held_back() -> Iterator[None]:
-    """The block is done to its end; a signal that comes meanwhile stops the command then."""
-    _State.held_back = True
+def held_back(most_s: float = math.inf) -> Iterator[Callable[[], bool]]:
+    """The block is done to its end; a signal that comes meanwhile stops the command then, or after ``most_s`` seconds.
+
+    Gives what tells whether there was one.
+    """
     before = _State.first
+    _State.held_back, _State.most_s, _State.overdue = most_s > 0, most_s, False
     try:
-        yield
+        yield lambda: _State.first is not before
     finally:
         _State.held_back = False
     if _State.first is not before:
@@ -64,16 +73,31 @@ def received() -> signal.Signals | None:
 def _stop(number: int, frame: FrameType | None) -> None:
     if _State.first is None:
         _State.first, _State.at = signal.Signals(number), time.monotonic()
-        if _State.held_back:
-            return
+        if not _State.held_back:
+            raise KeyboardInterrupt
+        if _State.most_s < math.inf:
+            timer = threading.Timer(_State.most_s, _remind)
+            timer.daemon = True
+            timer.start()
+    elif _State.overdue and _State.held_back:
+        _State.held_back = False
         raise KeyboardInterrupt
-    if time.monotonic() - _State.at > PATIENCE_S:
+    elif time.monotonic() - _State.at > PATIENCE_S.get(number, OTHERS_S):
         _end_all(number)
+
+
+def _remind() -> None:
+    """The block has had its time: the main thread, which alone has signals, gets this one again."""
+    if _State.held_back:
+        _State.overdue = True
+        signal.pthread_kill(threading.main_thread().ident, _State.first)
 
 
 def _end_all(number: int) -> None:
     import psutil
 
+    if _State.last_words:
+        _State.last_words()
     for child in psutil.Process().children(recursive=True):
         with contextlib.suppress(psutil.Error):
             child.kill()

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from torch import set_num_threads  # vLLM puts one that does nothing into torch: an engine may share this process
 
 from agrl.algorithms.batch import Minibatch, TrainSequence
 from agrl.errors import LearnerError
@@ -77,10 +78,14 @@ class LearnerRank:
 
     def setup(self, address: str, one_host: bool = True) -> tuple[str, str]:
         """Join the process group and ``start``. ``one_host``: whether all ranks are on this one."""
-        if self.settings.threads:
-            torch.set_num_threads(self.settings.threads)
+        self._own_threads()
         init_process_group(self.rank, self.world, address, self.settings.timeout_s, one_host)
         return self.start(self.settings)
+
+    def _own_threads(self) -> None:
+        """As many as are set. An engine in the same process (``ray=inline``) takes others, with which sums differ."""
+        if self.settings.threads:
+            set_num_threads(self.settings.threads)
 
     def start(self, settings: RankSettings) -> tuple[str, str]:
         """Load the model and build its optimizer anew; returns the packing that it takes, as ``choose_packing`` does.
@@ -145,6 +150,7 @@ class LearnerRank:
 
     def kl_to_reference(self, *batch: Any) -> dict[int, float]:
         """See ``learner.policy``."""
+        self._own_threads()
         return kl_to_reference(self.model, *batch)
 
     def train_preference(self, *batch: Any) -> StepSums:
@@ -153,10 +159,12 @@ class LearnerRank:
 
     def sequence_logprobs(self, sequences: list[TrainSequence], plan: list[Minibatch]) -> dict[int, float]:
         """See ``learner.preference``."""
+        self._own_threads()
         return sequence_logprobs(self.model, sequences, plan)
 
     def _measured(self, train: Callable[..., StepSums], *batch: Any) -> StepSums:
         """One training call with what passed through the model, the seconds it took, and what the device could do."""
+        self._own_threads()
         peak = peak_operations(self.settings.dtype, str(self.model.engine.device))
         self.model.work.sums()  # what came before is not of this call
         begin, self._updating = time.perf_counter(), True

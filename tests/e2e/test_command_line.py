@@ -7,6 +7,7 @@ import signal
 import pytest
 from safetensors.torch import load_file
 
+from agrl.driver.folder.run_folder import RunFolder
 from agrl.report.recorder import read_jsonl
 from tests.e2e.runs import agrl, ended
 from tests.e2e.small_world import make_world, overrides
@@ -62,6 +63,7 @@ def test_sft_and_dpo_that_were_stopped_end_with_the_weights_of_an_undisturbed_ru
     words = overrides(world, broken, *often)
     _, code, said = ended(("sft", *words), (broken / "checkpoints" / "step-000020").exists, signal.SIGTERM)
     assert code == 143 and f"agrl sft --resume {broken}" in said
+    assert RunFolder(broken).latest().step == len(list(read_jsonl(broken / "metrics.jsonl"))), "it finishes the step and writes it"
     assert not (broken / "model").exists()
     agrl("sft", "--resume", broken)
     assert weights(broken) == weights(whole)
@@ -86,7 +88,9 @@ def test_sft_and_dpo_that_were_stopped_end_with_the_weights_of_an_undisturbed_ru
     shutil.copytree(dpo, again)
     for lost in ("model", "checkpoints/step-000003", "checkpoints/step-000004"):  # as if it had ended after step 2
         shutil.rmtree(again / lost)
-    agrl("dpo", "--resume", again)
+    agrl(
+        "dpo", "--resume", again, "ray=local"
+    )  # the same to the last bit, though no engine is in the learner's process
     assert weights(again) == weights(dpo) != weights(whole)
 
 

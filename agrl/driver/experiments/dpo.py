@@ -8,6 +8,7 @@ from dataclasses import replace
 
 import numpy as np
 
+from agrl import signals
 from agrl.algorithms.batch import PreferencePair
 from agrl.algorithms.schedule import learning_rate
 from agrl.config.schema import Config
@@ -65,16 +66,22 @@ def _steps(run: Run, recorder: Recorder, pairs: Sequence[PreferencePair], first:
         bar.advance(first)
         batches = shuffled_batches(pairs, config.batch_size, config.steps, run.s.config.trainer.seed, first)
         for step, batch in enumerate(batches, first):
-            begin = time.perf_counter()
-            rate = learning_rate(step, config.lr, config.steps, config.warmup_steps, config.schedule)
-            with run.s.learners_turn():
-                metrics = run.s.learner.train_preference(batch, rate)
-            seconds = time.perf_counter() - begin
-            run.phases["learn"] += seconds
-            recorder.log(step, metrics | {"time/step": seconds})
-            bar.advance(1, numbers({"loss": metrics["loss/total"], "right": metrics["dpo/reward_accuracy"]}))
-            if is_due(run.s.config.trainer, step + 1, config.steps):
-                run.checkpoint(step + 1, config.steps)
+            with signals.held_back(run.s.config.trainer.grace_s) as stopped:  # to the end of the step, as in SFT
+                metrics = _step(run, batch, step)
+                recorder.log(step, metrics)
+                bar.advance(1, numbers({"loss": metrics["loss/total"], "right": metrics["dpo/reward_accuracy"]}))
+                if is_due(run.s.config.trainer, step + 1, config.steps) or stopped():
+                    run.checkpoint(step + 1, config.steps)
+
+
+def _step(run: Run, batch: Sequence[PreferencePair], step: int) -> dict[str, float]:
+    config, begin = run.s.config.dpo, time.perf_counter()
+    rate = learning_rate(step, config.lr, config.steps, config.warmup_steps, config.schedule)
+    with run.s.learners_turn():
+        metrics = run.s.learner.train_preference(batch, rate)
+    seconds = time.perf_counter() - begin
+    run.phases["learn"] += seconds
+    return metrics | {"time/step": seconds}
 
 
 def make_pairs(run: Run) -> list[PreferencePair]:

@@ -12,6 +12,7 @@ from typing import TypeVar
 
 import numpy as np
 
+from agrl import signals
 from agrl.algorithms.batch import TrainSequence
 from agrl.algorithms.schedule import learning_rate
 from agrl.config.schema import Config, RayMode
@@ -105,12 +106,13 @@ def imitate(
     with recorder, progress(console, "SFT", c.steps) as bar:
         bar.advance(first)
         for step, batch in enumerate(shuffled_batches(sequences, c.batch_size, c.steps, trainer.seed, first), first):
-            begin = time.perf_counter()
-            metrics = learner.train_sft(batch, learning_rate(step, c.lr, c.steps, c.warmup_steps, c.schedule))
-            recorder.log(step, metrics | {"time/step": time.perf_counter() - begin})
-            bar.advance(1, numbers({"loss": metrics["loss/total"]}))
-            if is_due(trainer, step + 1, c.steps):
-                save_checkpoint(folder, learner, step + 1, c.steps, trainer.keep_checkpoints, data=data)
+            with signals.held_back(trainer.grace_s) as stopped:  # to the end of the step, with a checkpoint then
+                begin = time.perf_counter()
+                metrics = learner.train_sft(batch, learning_rate(step, c.lr, c.steps, c.warmup_steps, c.schedule))
+                recorder.log(step, metrics | {"time/step": time.perf_counter() - begin})
+                bar.advance(1, numbers({"loss": metrics["loss/total"]}))
+                if is_due(trainer, step + 1, c.steps) or stopped():
+                    save_checkpoint(folder, learner, step + 1, c.steps, trainer.keep_checkpoints, data=data)
 
 
 def digest(sequences: Sequence[TrainSequence]) -> str:
