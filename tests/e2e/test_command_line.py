@@ -63,7 +63,7 @@ def test_sft_and_dpo_that_were_stopped_end_with_the_weights_of_an_undisturbed_ru
     words = overrides(world, broken, *often)
     _, code, said = ended(("sft", *words), (broken / "checkpoints" / "step-000020").exists, signal.SIGTERM)
     assert code == 143 and f"agrl sft --resume {broken}" in said
-    assert RunFolder(broken).latest().step == len(list(read_jsonl(broken / "metrics.jsonl"))), "it finishes the step and writes it"
+    assert RunFolder(broken).latest().step == len(list(read_jsonl(broken / "metrics.jsonl"))), "the step is written"
     assert not (broken / "model").exists()
     agrl("sft", "--resume", broken)
     assert weights(broken) == weights(whole)
