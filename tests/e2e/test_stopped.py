@@ -5,7 +5,7 @@ import signal
 
 from agrl.driver.folder.run_folder import RunFolder
 from agrl.report.recorder import read_jsonl
-from tests.e2e.runs import agrl, done, ended, left, stop_in_a_step
+from tests.e2e.runs import agrl, ended, left, stop_in_a_step
 from tests.e2e.small_world import make_world, overrides
 
 STEPS = 6
@@ -21,7 +21,8 @@ def test_what_was_stopped_and_then_lost_its_learner_ends_bit_for_bit_as_a_run_in
     stop_in_a_step(run, overrides(world, run, *WORDS), after=2)
 
     later = RunFolder(run).latest().step + 1
-    _, code, said = ended(("train", "--resume", run), lambda: done(run) >= later, signal.SIGKILL, of="LearnerRank")
+    written = RunFolder(run).checkpoints / f"step-{later:06}"
+    _, code, said = ended(("train", "--resume", run), written.exists, signal.SIGKILL, of="LearnerRank")
     last = RunFolder(run).latest().step
     assert code == 1 and later <= last < STEPS
     assert "learner-0 died" in said and f"agrl train --resume {run}" in said and "Traceback" not in said
