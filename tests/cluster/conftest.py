@@ -14,9 +14,7 @@ from tests.cluster.ray_cluster import RayCluster
 from tests.e2e.small_world import make_world, overrides
 
 CPUS = (4, 3, 3)  # of the hosts: two learner ranks of two threads with the replay actor do not fit on one
-PEACEFUL = 3  # steps of `run`
 SEVERAL = (
-    f"trainer.steps={PEACEFUL}",
     *("learner.ranks=2", "learner.threads=2", "rollout.actors=2", "reward.actors=2", "data.max_evaluation=4"),
     *("guidance.source=reference", "guidance.tau=1.0"),  # so that a model that knows nothing has what to learn from
 )
@@ -46,7 +44,7 @@ def world(cluster):
 
 @pytest.fixture(scope="session")
 def run(cluster, world) -> tuple[Path, str]:
-    """``PEACEFUL`` steps of ``SEVERAL`` on all hosts, left in peace, and what the job said."""
+    """Three steps of ``SEVERAL`` on all hosts, left in peace, and what the job said."""
     run = cluster.hosts.shared / "run"
     said = cluster.submit("agrl", "train", "ray=cluster", *overrides(world, run, *SEVERAL)).wait(240)
     return run, said
