@@ -11,7 +11,8 @@ from agrl.config.compose import resumed_config
 from agrl.driver.run.ledger_check import check_ledger
 from agrl.driver.training import train
 from agrl.report.recorder import read_jsonl
-from tests.e2e.small_world import config, make_world, silent
+from tests.e2e.runs import agrl, stop_in_a_step
+from tests.e2e.small_world import config, make_world, overrides, silent
 
 STEPS, STALENESS = 6, 2
 FREE = (
@@ -100,3 +101,12 @@ def test_a_checkpoint_holds_what_was_ahead_and_a_resumed_run_does_not_draw_it_ag
     assert found.problems == [] and found.steps == STEPS
     after = [row["example_id"] for row in read_jsonl(cut / "ledger.jsonl") if row["step"] >= 2]
     assert set(held) <= set(after)
+
+
+def test_sigterm_writes_what_is_ahead_and_a_resumed_run_loses_none_of_it(world, tmp_path):
+    stopped, rare = tmp_path / "stopped", ("trainer.checkpoint_every=0", "trainer.evaluate_every=0")
+    stop_in_a_step(stopped, overrides(world, stopped, *FREE, *rare), after=2)
+    assert check_ledger(stopped).under_way > 0
+    agrl("train", "--resume", stopped, "rollout.actors=1")
+    found = check_ledger(stopped)
+    assert found.problems == [] and found.steps == STEPS
