@@ -6,8 +6,10 @@ Ray knows when a driver is gone, so nobody has to say that he is there: a driver
 from __future__ import annotations
 
 import contextlib
+import os
 import threading
 import time
+import traceback
 from collections.abc import Sequence
 from typing import Any
 
@@ -36,10 +38,14 @@ class Keeper:
         threading.Thread(target=self._watch, name="keeper", daemon=True).start()
 
     def _watch(self) -> None:
-        while not self._absence.too_long(is_running(self._job), time.monotonic()):
-            time.sleep(LOOK_S)
-        end_all(self._namespace)
-        ray.kill(ray.get_actor(self._name, self._namespace), no_restart=True)
+        try:
+            while not self._absence.too_long(is_running(self._job), time.monotonic()):
+                time.sleep(LOOK_S)
+            end_all(self._namespace)
+            ray.kill(ray.get_actor(self._name, self._namespace), no_restart=True)
+        except Exception:
+            traceback.print_exc()
+            os._exit(1)  # Ray starts another one, which looks again: without any, GPUs would be held for ever
 
 
 def is_running(job: str) -> bool:
@@ -117,7 +123,8 @@ class Kept:
             actor = ray.get_actor(unique_name, namespace)
             asked[name] = actor, actor.take_over.remote(self.lease.secret, self.driver)
         answers = [answer for _, answer in asked.values()]
-        ray.wait(answers, num_returns=len(answers), timeout=self.lease.patience_s) if answers else None
+        if answers:
+            ray.wait(answers, num_returns=len(answers), timeout=self.lease.patience_s)
         for name, (actor, answer) in asked.items():
             try:
                 self.found[name] = actor, *ray.get(answer, timeout=0)

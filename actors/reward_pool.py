@@ -125,7 +125,7 @@ class RewardPool:
             came = wait_any([pending], max(0.0, limit - time.monotonic()))
             with self._lock:
                 if first.scores is None and first.pending is pending:  # else another thread has seen to it
-                    self._take(index) if came else self._give_up(index)
+                    (self._take if came else self._give_up)(index)
         return ticket.scores
 
     def _behind(self, ticket: Ticket) -> tuple[int, Ticket, Pending, float] | None:

@@ -28,7 +28,6 @@ from queue import SimpleQueue
 sys.path[0] = str(Path(__file__).parents[1])  # not this folder, whose learner.py would hide the package learner
 
 import numpy as np
-import torch
 
 from actors.generation import UNFINISHED, EngineSettings, GenerationRequest, SamplingSettings
 from actors.rollout_pool import RolloutPool
@@ -40,8 +39,8 @@ from agrl.models.build import load_model
 from benchmarks.busy import agrl, world
 from learner.export import as_published
 from tests.given_weights import GivenWeights
+from tests.reference import logprobs
 
-Drift = dict[str, float]
 SAMPLING = SamplingSettings(temperature=1.0, max_tokens=192, logprobs=True)
 
 
@@ -58,14 +57,6 @@ def prompts(folder: Path, count: int) -> list[np.ndarray]:
     """Of the pool's first examples, as a run gives them to its engines."""
     encoder = PromptEncoder.load(resumed_config(folder / "start"))
     return [encoder.prompt(example) for example in read_examples(folder / "data" / "train.parquet")[:count]]
-
-
-@torch.no_grad()
-def logprobs(model, prompt: np.ndarray, ids: np.ndarray) -> np.ndarray:
-    """Of each token of a response, nats."""
-    whole = torch.tensor(np.concatenate([prompt, ids]), dtype=torch.long)[None]
-    logits = model(whole).logits[0, len(prompt) - 1 : -1]
-    return logits.log_softmax(-1).gather(1, whole[0, len(prompt) :, None])[:, 0].numpy()
 
 
 @dataclass
@@ -99,7 +90,7 @@ class Engine:
         return time.monotonic() - began, found
 
 
-def drift(answers: list, asked: Sequence[GenerationRequest], old, new, version: int) -> Drift:
+def drift(answers: list, asked: Sequence[GenerationRequest], old, new, version: int) -> dict[str, float]:
     """Of the tokens that came after the update to ``version``, in responses begun before it."""
     prompt_of, off, moved, whole = {r.request_id: r.prompt_ids for r in asked}, [], [], 0
     for generation in answers:

@@ -174,10 +174,15 @@ def _fill(part: Part, before: Mapping[str, int], numbers: Numbers) -> None:
         if moments:
             part.states[index] = {"step": numbers.step, **moments}
     if part.about.get("dynamic_loss_scale") and numbers.about.get("dynamic_loss_scale"):  # float16
-        before = (
-            numbers.about["loss_scaler"].cur_scale if "loss_scaler" in numbers.about else numbers.about["cur_scale"]
-        )
-        if "loss_scaler" in part.about:
-            part.about["loss_scaler"].cur_scale = before
-        else:
-            part.about["cur_scale"] = before
+        _set_loss_scale(part.about, _loss_scale(numbers.about))
+
+
+def _loss_scale(about: Mapping[str, Any]) -> float:
+    return about["loss_scaler"].cur_scale if "loss_scaler" in about else about["cur_scale"]
+
+
+def _set_loss_scale(about: dict[str, Any], scale: float) -> None:
+    if "loss_scaler" in about:
+        about["loss_scaler"].cur_scale = scale
+    else:
+        about["cur_scale"] = scale

@@ -14,6 +14,7 @@ from agrl.driver.folder.run_folder import RunFolder
 from agrl.report.recorder import read_jsonl
 
 WIDE = {**os.environ, "COLUMNS": "500"}  # so that no line is broken where a test looks for it
+GRACE_S = 30.0  # for a checkpoint and the end of all processes, as trainer.grace_s has it by default
 REPEATS = ("replay/", "decisions/", "guide/", "group/", "loss/", "policy/", "staleness/", "sync/", "tokens/", "train/")
 
 
@@ -25,9 +26,10 @@ def agrl(*words, code=0):
 
 
 def stop_in_a_step(run, words, after: int) -> None:
-    """Begin a run of at least two steps more than ``after``; SIGTERM when so many are done ends it with a checkpoint of
-    the last whole step and no process left."""
-    started, code, said = ended(("train", *words), lambda: done(run) >= after, signal.SIGTERM, later_s=0.3)
+    """Begin a run of at least two steps more than ``after``; SIGTERM when so many are done ends it in time, with a
+    checkpoint of the last whole step, whether it was due or not, and no process left."""
+    words = ("train", *words, "trainer.checkpoint_every=0")
+    started, code, said = ended(words, lambda: done(run) >= after, signal.SIGTERM, later_s=0.3, within_s=GRACE_S)
     assert code == 143 and "Terminated." in said and "Traceback" not in said
     last = RunFolder(run).latest()
     assert last is not None and last.step == done(run) >= after, said
@@ -43,9 +45,9 @@ def done(run) -> int:
     return sum(1 for _ in read_jsonl(file)) if file.exists() else 0
 
 
-def ended(words, when, signal_, of="", later_s=0.0):
+def ended(words, when, signal_, of="", later_s=0.0, within_s=120.0):
     """Run a command and send it, or the process ``of`` its own, a signal ``later_s`` seconds after ``when()`` has come
-    true: what it had started, its exit code, what it said."""
+    true, and wait ``within_s`` for its end: what it had started, its exit code, what it said."""
     command = [sys.executable, "-m", "agrl.cli", *map(str, words)]
     run = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, env=WIDE)
     wait_for(when, run)
@@ -53,7 +55,7 @@ def ended(words, when, signal_, of="", later_s=0.0):
     started = psutil.Process(run.pid).children(recursive=True)
     found = next(p for p in started if p.is_running() and of in " ".join(p.cmdline())) if of else run
     found.send_signal(signal_)
-    said, _ = run.communicate(timeout=120)
+    said, _ = run.communicate(timeout=within_s)
     return started, run.returncode, said.decode()
 
 

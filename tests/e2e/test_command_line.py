@@ -88,9 +88,7 @@ def test_sft_and_dpo_that_were_stopped_end_with_the_weights_of_an_undisturbed_ru
     shutil.copytree(dpo, again)
     for lost in ("model", "checkpoints/step-000003", "checkpoints/step-000004"):  # as if it had ended after step 2
         shutil.rmtree(again / lost)
-    agrl(
-        "dpo", "--resume", again, "ray=local"
-    )  # the same to the last bit, though no engine is in the learner's process
+    agrl("dpo", "--resume", again, "ray=local")  # no engine is in the learner's process, as it is with ray=inline
     assert weights(again) == weights(dpo) != weights(whole)
 
 

@@ -1,5 +1,8 @@
 """Generation beside training in lockstep (trainer.max_staleness=1), on the real stack: it repeats bit for bit."""
 
+import json
+import shutil
+
 import pytest
 
 from actors.rollout_pool import RolloutPool
@@ -48,13 +51,21 @@ def test_every_batch_but_the_first_is_one_version_old_and_is_generated_beside_th
 def test_a_run_that_was_stopped_in_a_step_and_goes_on_with_other_actors_ends_bit_for_bit_as_the_whole_one(
     world, whole, tmp_path
 ):
-    """The checkpoint holds the batch that had been generated ahead."""
-    run = tmp_path / "run"
+    """The checkpoint holds the batch that had been generated ahead, and so does one that was due."""
+    run, cut = tmp_path / "run", tmp_path / "cut"
     stop_in_a_step(run, overrides(world, run, *LOCKSTEP), after=3)
     with pytest.raises(ConfigError, match=r"max_staleness=0, but .* next step's batch, which is a version behind"):
         train(resumed_config(run, ["trainer.max_staleness=0"]), silent(), resume=True)
     train(resumed_config(run, ["rollout.actors=1", "reward.actors=1"]), silent(), resume=True)
     assert left(run) == left(whole)
+
+    shutil.copytree(whole, cut)
+    for lost in ("model", f"checkpoints/step-{STEPS:06d}"):
+        shutil.rmtree(cut / lost)
+    about = json.loads((cut / "run.json").read_text())
+    (cut / "run.json").write_text(json.dumps({k: v for k, v in about.items() if k != "finished"}))
+    train(resumed_config(cut, [f"run={cut}"]), silent(), resume=True)
+    assert left(cut) == left(whole)
 
 
 def test_nothing_is_lost_and_nothing_trained_twice(whole):

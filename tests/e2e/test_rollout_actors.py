@@ -24,6 +24,7 @@ from learner.export import as_published
 from tests.e2e.probed_engine import ProbedEngine
 from tests.e2e.small_world import published_model
 from tests.given_weights import GivenWeights, corrupt
+from tests.reference import logprobs
 
 TOLERANCE = 1e-4  # nats, fp32
 SETTINGS = EngineSettings(dtype="float32", kv_cache_gib=0.05, max_model_len=256, max_concurrent=64, threads=1)
@@ -78,19 +79,14 @@ def requests(count: int, n: int = 1, length: int = 70, seed: int = 0) -> list[Ge
     return [GenerationRequest(f"r{i}", prompt, n, seed=i) for i, prompt in enumerate(prompts)]
 
 
-@torch.no_grad()
 def largest_gap(model, asked: list[GenerationRequest], generations, temperature: float) -> float:
     """Largest difference between the engine's log-probabilities and the Hugging Face model's, nats."""
     prompts = {request.request_id: request.prompt_ids for request in asked}
-    gaps = []
-    for generation in generations:
-        prompt = prompts[generation.request_id]
-        for sample in generation.samples:
-            ids = torch.tensor(np.concatenate([prompt, sample.ids]), dtype=torch.long)[None]
-            logits = model(ids).logits[0, len(prompt) - 1 : -1] / temperature
-            expected = logits.log_softmax(-1).gather(1, ids[0, len(prompt) :, None])[:, 0].numpy()
-            gaps.append(np.abs(expected - sample.logprobs).max())
-    return float(max(gaps))
+    return max(
+        float(np.abs(logprobs(model, prompts[generation.request_id], sample.ids, temperature) - sample.logprobs).max())
+        for generation in generations
+        for sample in generation.samples
+    )
 
 
 def generate(pool: RolloutPool, asked, sampling) -> list:

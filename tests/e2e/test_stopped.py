@@ -10,7 +10,7 @@ from tests.e2e.small_world import make_world, overrides
 
 STEPS = 6
 WORDS = (
-    *(f"trainer.steps={STEPS}", "trainer.prompts_per_step=8", "trainer.checkpoint_every=1", "learner.restarts=0"),
+    *(f"trainer.steps={STEPS}", "trainer.prompts_per_step=8", "trainer.checkpoint_every=0"),
     *("guidance.source=reference", "guidance.tau=1.0", "data.max_evaluation=2", "learner.lr=1e-3"),
 )
 
@@ -22,7 +22,8 @@ def test_what_was_stopped_and_then_lost_its_learner_ends_bit_for_bit_as_a_run_in
 
     later = RunFolder(run).latest().step + 1
     written = RunFolder(run).checkpoints / f"step-{later:06}"
-    _, code, said = ended(("train", "--resume", run), written.exists, signal.SIGKILL, of="LearnerRank")
+    mortal = ("train", "--resume", run, "trainer.checkpoint_every=1", "learner.restarts=0")
+    _, code, said = ended(mortal, written.exists, signal.SIGKILL, of="LearnerRank")
     last = RunFolder(run).latest().step
     assert code == 1 and later <= last < STEPS
     assert "learner-0 died" in said and f"agrl train --resume {run}" in said and "Traceback" not in said

@@ -16,6 +16,7 @@ from actors.rollout_pool import RolloutPool
 from agrl.errors import ActorError
 from agrl.models.build import TinyShape, make_tiny_model
 from tests.e2e.test_rollout_actors import SETTINGS, SHAPE, TOLERANCE, disturb, given
+from tests.reference import logprobs
 
 TOKENS, PROMPT = 150, 70
 SAMPLING = SamplingSettings(temperature=1.0, max_tokens=TOKENS)
@@ -63,18 +64,6 @@ def begin(pool: RolloutPool, requests) -> SimpleQueue:
         time.sleep(0.01)
     time.sleep(0.2)
     return sink
-
-
-@torch.no_grad()
-def logprobs(model, prompt: np.ndarray, ids: np.ndarray) -> np.ndarray:
-    whole = torch.tensor(np.concatenate([prompt, ids]), dtype=torch.long)[None]
-    return (
-        model(whole)
-        .logits[0, len(prompt) - 1 : -1]
-        .log_softmax(-1)
-        .gather(1, whole[0, len(prompt) :, None])[:, 0]
-        .numpy()
-    )
 
 
 @pytest.mark.parametrize("unfinished", UNFINISHED)

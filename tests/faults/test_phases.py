@@ -6,6 +6,7 @@ bit as one that was left in peace, and its ledger is whole.
 """
 
 import threading
+from collections import Counter
 
 import psutil
 import pytest
@@ -14,6 +15,7 @@ from agrl.driver import step as step_module
 from agrl.driver.run import run as run_module
 from agrl.driver.run.ledger_check import check_ledger
 from agrl.driver.services import learner_ranks, services
+from agrl.driver.services.learners import LearnerGroup
 from agrl.driver.training import train
 from agrl.report.events import deaths, read_events
 from agrl.report.recorder import read_jsonl
@@ -36,6 +38,7 @@ PLAN = {
     "sample 0": "replay",
     "rollout 1": "rollout-1",
     "score 2": "reward-0",
+    "learn 2": "learner-1",
     "guide 3": "replay",
     "checkpoint 3": "learner-0",
     "evaluate 3": "rollout-0",
@@ -43,7 +46,7 @@ PLAN = {
     "publish 5": "rollout-1",
     "publish 6": "learner-1",
 }
-"""Phase and step (of publish, checkpoint and evaluate: the version of the weights) -> who is killed then."""
+"""Phase and step (of learn, publish, checkpoint and evaluate: the version of the weights) -> who is killed then."""
 IN_CALLS = {"train-1-1": "learner-1", "snapshot-2-0": "learner-0", "sample-1": "replay", "observe-2": "replay"}
 SENDING = {"object_store": "broadcast-3-0", "collective": "send-3-0"}  # transport -> where learner-0 dies too
 
@@ -61,6 +64,7 @@ class Killer:
         m.setattr(step_module, "collect", self.before("score", step_module.collect, lambda *_: next(scored)))
         m.setattr(step_module, "guide", self.before("guide", step_module.guide, lambda s, g, d, step: step))
         version = lambda learner, *_: learner.version  # noqa: E731
+        m.setattr(LearnerGroup, "train_policy", self.before("learn", LearnerGroup.train_policy, version))
         m.setattr(step_module, "broadcast_weights", self.before("publish", step_module.broadcast_weights, version))
         done = lambda run, done, *_, **__: done  # noqa: E731
         m.setattr(run_module.Run, "checkpoint", self.before("checkpoint", run_module.Run.checkpoint, done))
@@ -117,8 +121,12 @@ def test_any_process_may_die_in_any_phase(world, tmp_path, monkeypatch, mode):
         times = [death for death in lost if death["actor"] == victim]
         assert len(times) >= victims.count(victim), f"{victim} was killed more often than it was lost"
         assert all(death["back_s"] is not None for death in times)
+    counted = Counter(death["actor"] for death in lost)
+    ranks = sum(victim.startswith("learner") for victim in victims)
+    assert counted["learner-0"] == counted["learner-1"] == ranks, "ranks are started anew together"
+    assert counted["replay"] == victims.count("replay")
     restarts = [row["actors/learner_restarts"] for row in read_jsonl(tmp_path / "war" / "metrics.jsonl")]
-    assert restarts == sorted(restarts) and restarts[0] < restarts[-1]
+    assert restarts == sorted(restarts) and restarts[-1] == ranks
     found = check_ledger(tmp_path / "war")
     assert found.problems == [] and found.steps == STEPS
     assert left(tmp_path / "war") == left(tmp_path / "peace")

@@ -6,7 +6,7 @@ from actors.rollout_pool import RolloutPool
 from actors.weight_sync import WeightSync
 from tests.given_weights import GivenWeights, small
 from tests.unit.actors.fakes import FragileRuntime
-from tests.unit.actors.test_rollout_pool import SAMPLING, make_pool, requests
+from tests.unit.actors.rollout_pools import SAMPLING, make_pool, requests
 
 
 def engines(pool: RolloutPool) -> list:

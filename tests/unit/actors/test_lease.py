@@ -1,7 +1,10 @@
 """Who may take services over, and when nobody has come for too long."""
 
+from queue import SimpleQueue
+
 import pytest
 
+from actors import ray_lease
 from actors.lease import Absence, Holder, Lease
 from actors.scoring import RewardWorker
 from agrl.errors import ActorError
@@ -46,3 +49,15 @@ def test_a_service_answers_its_driver_until_another_one_that_knows_the_secret_ta
 def test_one_that_ends_with_its_driver_is_taken_over_by_nobody():
     with pytest.raises(ActorError):
         Holder("first", "", "made of this").change("", "second")
+
+
+def test_a_keeper_that_cannot_look_ends_its_process_so_that_ray_starts_another(monkeypatch, capsys):
+    def fails(job):
+        raise ConnectionError("no answer from Ray")
+
+    ended: SimpleQueue[int] = SimpleQueue()
+    monkeypatch.setattr(ray_lease, "is_running", fails)
+    monkeypatch.setattr(ray_lease.os, "_exit", ended.put)
+    ray_lease.Keeper("agrl-0", "keeper#0", "01000000", 10.0)
+    assert ended.get(timeout=10) == 1
+    assert "no answer from Ray" in capsys.readouterr().err
