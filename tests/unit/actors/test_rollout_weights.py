@@ -107,6 +107,35 @@ def test_a_group_that_breaks_with_a_dead_engine_is_healed_one_by_one_and_met_ane
     assert [len(engine.meetings) for engine in engines(pool)] == [2, 1, 2]  # once for both
 
 
+@pytest.mark.parametrize("met_before", [False, True])
+def test_a_group_that_cannot_meet_because_an_engine_is_dead_is_healed_one_by_one(met_before):
+    runtime = FragileRuntime()
+    pool = make_pool(runtime, Member, actors=3, transport="collective")
+    weights = Group(runtime, small(a=1.0, b=2.0), bucket_bytes=48)
+    weights.broken = False
+    if met_before:
+        pool.broadcast(1, weights)
+        weights.sender = "the learner, started anew"
+    pool._pool.services[1].kill()
+    for version in (2, 3):
+        pool.broadcast(version, weights)
+        assert [engine.version for engine in engines(pool)] == [version] * 3
+    assert runtime.lives == {"rollout-0": 0, "rollout-1": 1, "rollout-2": 0}
+    assert [engine.meetings[-1].rank for engine in engines(pool)] == [1, 2, 3], "with the third broadcast they meet"
+
+
+def test_where_low_rank_updates_travel_alone_an_engine_that_is_dead_is_replaced():
+    def on_start(name, life, service):
+        service.ready().result().takes_adapters = True
+
+    runtime = FragileRuntime(on_start)
+    pool = make_pool(runtime)
+    pool._pool.services[1].kill()
+    weights = GivenWeights(runtime, small(a=1.0), served_beside=True, model_path="model")
+    pool.broadcast(1, weights)
+    assert [engine.version for engine in engines(pool)] == [1, 1] and runtime.lives["rollout-1"] == 1
+
+
 def test_a_broadcast_along_a_group_is_a_call_to_each_engine_and_one_that_ends_it():
     called = []
 
