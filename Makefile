@@ -26,7 +26,8 @@ demo: $(STAMP)
 test: $(STAMP)
 	pytest tests/unit -n 2
 	pytest tests/numerics
-	pytest tests/e2e tests/faults -n 2 --dist loadscope
+	pytest tests/e2e -n 2 --dist loadscope
+	pytest tests/faults -n 2
 	pytest tests/cluster
 
 lint: $(STAMP)
