@@ -44,6 +44,7 @@ class ServicePool:
         self._restarts, self._log_dir, self._closed, self._state = restarts, log_dir, False, built
         self.deaths, self.replaced = [0] * size, [0] * size
         self.absent: set[int] = set()  # those without a place
+        self._given_up: set[int] = set()  # absent ones for which no place is looked for any more
         self._least = least
         self._waiting: dict[int, Service] = {}  # for a place, that of an absent one
         self._cpu_share = runtime.most_on_a_host([self.name(index) for index in range(size)])
@@ -106,10 +107,11 @@ class ServicePool:
     def returned(self) -> list[int]:
         """The absent ones that have come back, because a host has room for them (again): they are built, and present.
 
-        Waits for nothing; ask now and then.
+        Waits for nothing; ask now and then. One that fails there, say for want of the model, stays absent: a warning
+        says why, it counts as a death, and no other one is tried when it has died more often than it may.
         """
         back = []
-        for index in sorted(self.absent):
+        for index in sorted(self.absent - self._given_up):
             if index not in self._waiting:
                 self._waiting[index] = self._start(index)
                 continue
@@ -117,8 +119,8 @@ class ServicePool:
                 self._waiting[index].ready().result(0.0)
             except TimeoutError:
                 continue
-            except ServiceDied:
-                self._waiting.pop(index).kill()
+            except Exception as error:  # of whatever kind: the run does without it so far
+                self._not_back(index, self._waiting.pop(index), error)
                 continue
             self.services[index] = self._waiting.pop(index)
             self.absent.discard(index)
@@ -129,6 +131,22 @@ class ServicePool:
             say = "%s found a place again; the run goes on with %d of %d"
             logging.getLogger(__name__).warning(say, names, len(self.present), len(self))
         return back
+
+    def _not_back(self, index: int, service: Service, error: Exception) -> None:
+        found_place, host = service.has_place(), service.host()
+        service.kill()
+        if isinstance(error, ServiceDied) and not found_place:  # the host went again: that is no fault of this one
+            return
+        self._runtime.note(self.name(index), "dead", error)
+        self.deaths[index] += 1
+        then = "it is tried again"
+        if self.deaths[index] > self._restarts:
+            self._given_up.add(index)
+            then = f"given up, after {self.deaths[index]} deaths: {self.kind}.restarts={self._restarts}"
+        name = f"{self.name(index)} on {host}" if host else self.name(index)
+        say = "%s found a place but did not start: %s: %s; %s; the run goes on with %d of %d"
+        what = type(error).__name__, error, then, len(self.present), len(self)
+        logging.getLogger(__name__).warning(say, name, *what)
 
     def _give_up(self, index: int, cause: Exception, error: NoPlace) -> ClusterError:
         self.services[index].kill()

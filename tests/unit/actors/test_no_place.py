@@ -10,7 +10,8 @@ from actors.inline_service import InlinePending
 from actors.reward_pool import RewardPool
 from actors.rollout_pool import RolloutPool
 from actors.service import ServiceDied
-from agrl.errors import ClusterError
+from agrl.errors import ClusterError, ModelError
+from agrl.network import this_host
 from agrl.relevance.records import Order, RewardMode
 from agrl.relevance.rulebook import load_rulebook
 from tests.given_weights import GivenWeights, small
@@ -36,8 +37,8 @@ def requests(n: int) -> list[GenerationRequest]:
     return [GenerationRequest(str(i), np.array([i, i], np.int32), n=2) for i in range(n)]
 
 
-def make_pool(runtime: FragileRuntime, actors: int) -> RolloutPool:
-    return RolloutPool(runtime, "model", EngineSettings(), actors=actors, engine=EchoEngine)
+def make_pool(runtime: FragileRuntime, actors: int, restarts: int = 3) -> RolloutPool:
+    return RolloutPool(runtime, "model", EngineSettings(), actors=actors, restarts=restarts, engine=EchoEngine)
 
 
 def test_the_others_do_the_work_of_an_engine_without_a_place_and_that_is_said_once(caplog):
@@ -88,6 +89,57 @@ def test_one_that_dies_while_it_waits_for_a_place_is_asked_for_again():
     for version in (2, 3):
         pool.broadcast(version, GivenWeights(runtime, small(w=1.0)))
     assert 1 in pool._pool._waiting and pool._pool.present == [0]
+
+
+def fails_there(pool: RolloutPool, index: int, error: Exception) -> None:
+    """A host with room for an absent one has appeared, on which its constructor fails."""
+    service = pool._pool._waiting[index]
+    service.ready = lambda: InlinePending(error=error)
+    del service.has_place
+
+
+def broadcast(pool: RolloutPool, runtime: FragileRuntime, version: int) -> None:
+    pool.broadcast(version, GivenWeights(runtime, small(w=float(version))))
+
+
+@pytest.mark.parametrize("error", [ModelError("no such folder: model"), ImportError("vllm"), ServiceDied("killed")])
+def test_one_that_fails_on_the_host_with_room_stays_away_and_is_tried_again(caplog, error):
+    runtime = crowded("rollout-1")
+    pool = make_pool(runtime, 2)
+    list(pool.generate(requests(6), SAMPLING))
+    broadcast(pool, runtime, 1)
+    fails_there(pool, 1, error)
+    with caplog.at_level(logging.WARNING):
+        broadcast(pool, runtime, 2)
+    assert caplog.records[-1].getMessage() == (
+        f"rollout-1 on {this_host()} found a place but did not start: {type(error).__name__}: {error}; it is tried "
+        "again; the run goes on with 1 of 2"
+    )
+    assert pool._pool.present == [0] and pool._pool.deaths == [0, 2] and runtime.states["rollout-1"] == "dead"
+    assert {actor for _, actor in pool.generate(requests(4), SAMPLING)} == {0}
+    broadcast(pool, runtime, 3)
+    roomy_again(pool, 1)
+    broadcast(pool, runtime, 4)
+    found = list(pool.generate(requests(8), SAMPLING))
+    assert {actor for _, actor in found} == {0, 1} and {g.version for g, _ in found} == {4}
+
+
+def test_one_that_fails_more_often_than_it_may_is_given_up_which_is_said_once(caplog):
+    runtime = crowded("rollout-1")
+    pool = make_pool(runtime, 2, restarts=2)
+    list(pool.generate(requests(6), SAMPLING))
+    with caplog.at_level(logging.WARNING):
+        for version in range(1, 9):
+            broadcast(pool, runtime, version)
+            if 1 in pool._pool._waiting:
+                fails_there(pool, 1, ModelError("no such folder: model"))
+    assert [message.split("; ")[1] for message in caplog.messages if "did not start" in message] == [
+        "it is tried again",
+        "given up, after 3 deaths: rollout.restarts=2",
+    ]
+    assert runtime.lives["rollout-1"] == 3, "the engine, its replacement without a place, two that failed"
+    assert {actor for _, actor in pool.generate(requests(4), SAMPLING)} == {0}
+    assert pool.metrics()["actors/rollout_absent"] == 1.0
 
 
 def test_fewer_engines_than_wanted_end_the_run_by_name():
