@@ -119,7 +119,7 @@ class Placement(str, Enum):
 @dataclass
 class TaskConfig:
     rulebook: str = "relevance"  # a name under conf/rulebooks, or a path to a YAML file
-    order: Order = Order.think_then_respond  # or respond_then_think: the tier first; tier_only: no reasoning
+    order: Order = Order.think_then_respond  # respond_then_think: the tier first; verdicts_only, tier_only: no reading
     prompt_style: str = "full"  # a prompt of the rule book: "full" states the rules, "brief" only the input
     max_prompt_tokens: int = 1024  # longer prompts are left out of training, and refused in evaluation
     max_response_tokens: int = 256  # a longer response is cut off, and unparsable

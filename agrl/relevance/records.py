@@ -23,7 +23,13 @@ class Order(str, Enum):
 
     think_then_respond = "think_then_respond"  # readings, verdicts, tier
     respond_then_think = "respond_then_think"  # tier, readings, verdicts
+    verdicts_only = "verdicts_only"  # verdicts and tier, no readings: a classifier of several labels
     tier_only = "tier_only"  # the tier and no reasoning: a classifier, to compare with
+
+    @property
+    def reads(self) -> bool:
+        """Whether a response states what it has understood."""
+        return self in (Order.think_then_respond, Order.respond_then_think)
 
 
 class RewardMode(str, Enum):
