@@ -55,6 +55,7 @@ POSITIVE = (
     "dpo.batch_size",
     "dpo.lr",
     "dpo.beta",
+    "ground.samples",
     "rollout.temperature",
     "sync.max_mean_gap",
     "replay.ema",
@@ -65,6 +66,7 @@ SHARES = (
     "guidance.tau",
     "guidance.max_share",
     "guidance.mastered",
+    "ground.agreement",
     "learner.clip_low",
     "rollout.gpu_memory_utilization",
 )
@@ -72,6 +74,7 @@ NOT_NEGATIVE = (
     "model.lora_rank",
     "rollout.restarts",
     "reward.restarts",
+    "ground.temperature",
     "guidance.warmup_steps",
     "guidance.replace",
     "learner.kl_coef",

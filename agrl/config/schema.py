@@ -12,6 +12,7 @@ from typing import Any
 
 from omegaconf import MISSING
 
+from agrl.relevance.grounding import Gold
 from agrl.relevance.records import Order, RewardMode
 
 
@@ -281,6 +282,16 @@ class DpoConfig:
 
 
 @dataclass
+class GroundConfig:
+    """References from the policy's own readings, with what is known of a pair after them."""
+
+    gold: Gold = Gold.verdicts  # what is known: verdicts (all, and the tier), tier, none (what most sound answers say)
+    samples: int = 4  # answers a pair
+    temperature: float = 1.0  # of these answers; 0 with ground.samples=1: the likeliest
+    agreement: float = 0.5  # ground.gold=none: least share of the answers that are sound and of one tier
+
+
+@dataclass
 class RayConfig:
     mode: RayMode = RayMode.local  # local, cluster or inline; ray=NAME chooses the group
     address: str | None = None  # of the cluster: "auto" in a job or on one of its hosts, or "HEAD:6379"
@@ -305,4 +316,5 @@ class Config:
     trainer: TrainerConfig = field(default_factory=TrainerConfig)
     sft: SftConfig = field(default_factory=SftConfig)
     dpo: DpoConfig = field(default_factory=DpoConfig)
+    ground: GroundConfig = field(default_factory=GroundConfig)
     ray: RayConfig = field(default_factory=RayConfig)

@@ -140,7 +140,7 @@ def load_references(config: Config, encoder: PromptEncoder) -> References:
     """What ``data.seed`` gives to imitate. Raises ConfigError when it is not set or has fewer rows than a batch."""
     if not config.data.seed:
         raise ConfigError("data.seed names no file", hint="give data.seed=FILE of examples with a reference judgement")
-    found = references(read_examples(config.data.seed), encoder, config.sft.hints)
+    found = references(read_examples(config.data.seed, labelled=False), encoder, config.sft.hints)
     if len(found.sequences) < config.sft.batch_size:
         raise ConfigError(
             f"sft.batch_size={config.sft.batch_size} is more than {config.data.seed} gives: {found}",
