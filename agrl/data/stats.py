@@ -12,8 +12,9 @@ from agrl.relevance.records import TIERS, Example
 def describe(examples: Sequence[Example]) -> dict[str, Any]:
     """Counts by tier, segment, verdict and hint level; shares with a reference and of right references; mean words.
 
-    ``reference.tier_right``: share of the references whose tier is the gold tier, over the rows without a hint (a hint
-    tells the answer) with a gold tier, in all and by tier and segment; None without such rows. Words are separated by white space.
+    ``reference.tier_right``: share of the references whose tier is the gold tier, over the rows with a gold tier and
+    without a hint (a hint tells the answer), in all and by tier and segment; None without such rows. Words are
+    separated by white space.
     """
     taught = [example for example in examples if example.reference is not None]
     unaided = [example for example in taught if not example.hint_level and example.tier is not None]

@@ -77,8 +77,8 @@ class ParseFailure:
 class Example:
     """One query-product pair with what is known about it.
 
-    ``tier`` and ``verdicts`` are gold (human or exact); a criterion missing from ``verdicts`` has no gold verdict, and a
-    pair that nobody has judged has the tier None.
+    ``tier`` and ``verdicts`` are gold (human or exact); a criterion missing from ``verdicts`` has no gold verdict,
+    and a pair that nobody has judged has the tier None.
     ``reference`` is a whole judgement with reasoning to imitate: a teacher's, which may be wrong where gold is right.
     ``hint_level`` > 0 (SFT rows only) shows the gold hint of that level in the prompt, so that hints are learned.
     """
