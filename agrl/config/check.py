@@ -56,6 +56,7 @@ POSITIVE = (
     "dpo.lr",
     "dpo.beta",
     "ground.samples",
+    "ground.rounds",
     "rollout.temperature",
     "sync.max_mean_gap",
     "replay.ema",

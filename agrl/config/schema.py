@@ -130,6 +130,7 @@ class TaskConfig:
 class DataConfig:
     seed: str | None = None  # SFT examples: rows with a reference judgement
     train: str | None = None  # RL pool: rows with gold tier, verdicts where known
+    unlabelled: str | None = None  # pairs that nobody has judged, for `agrl ground`
     evaluation: dict[str, str] = field(default_factory=dict)  # set name -> file
     max_evaluation: int = 0  # at most this many rows a set, drawn at random, 0 for all
     evaluation_seed: int = 0  # of that draw: not trainer.seed, so that runs are judged on the same rows
@@ -283,12 +284,15 @@ class DpoConfig:
 
 @dataclass
 class GroundConfig:
-    """References from the policy's own readings, with what is known of a pair after them."""
+    """References from the policy's own readings, with what is known of a pair after them, and training on them."""
 
-    gold: Gold = Gold.verdicts  # what is known: verdicts (all, and the tier), tier, none (what most sound answers say)
+    gold: Gold = Gold.verdicts  # what is known of data.train: verdicts (all, and the tier), or the tier alone
     samples: int = 4  # answers a pair
     temperature: float = 1.0  # of these answers; 0 with ground.samples=1: the likeliest
-    agreement: float = 0.5  # ground.gold=none: least share of the answers that are sound and of one tier
+    rounds: int = (
+        1  # of answers, references and training of the start model (as sft says); the second has data.unlabelled
+    )
+    agreement: float = 0.5  # without gold: least share of a pair's answers that are sound and of one tier
 
 
 @dataclass

@@ -115,8 +115,8 @@ class Run:
         self.wall_before = checkpoint.state["wall_s"]
         return restore(checkpoint, self.s.learner, self.console)
 
-    def finish(self, steps: int) -> None:
-        """Export the model, evaluate it, and write summary.json and report.html."""
+    def finish(self, steps: int, **more: Any) -> None:
+        """Export the model, evaluate it, and write summary.json, with ``more`` in it, and report.html."""
         with self.clock("export"), self.folder.replacing_model() as folder:
             self.s.learner.export(folder)
         self.evaluate("after", steps)
@@ -126,6 +126,7 @@ class Run:
             "version": self.s.learner.version,
             "wall_s": self.wall_s,
             "phases": dict(self.phases) | self.clock.seconds,
+            **more,
         }
         leave_results(self.folder, steps, summary, self.s.runtime.hosts(), self.console)
 
