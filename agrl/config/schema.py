@@ -289,6 +289,7 @@ class GroundConfig:
     gold: Gold = Gold.verdicts  # what is known of data.train: verdicts (all, and the tier), or the tier alone
     samples: int = 4  # answers a pair
     temperature: float = 1.0  # of these answers; 0 with ground.samples=1: the likeliest
+    hints: bool = True  # ask again with hints, the least first, where no answer's reading supports gold
     rounds: int = (
         1  # of answers, references and training of the start model (as sft says); the second has data.unlabelled
     )

@@ -25,7 +25,8 @@ from agrl.driver.services.learner_weights import broadcast_weights
 from agrl.driver.services.prompt_encoder import PromptEncoder
 from agrl.driver.services.services import Services
 from agrl.errors import DataError
-from agrl.relevance.grounding import REASONS, Answer, Gold, ground
+from agrl.relevance.grounding import REASONS, Answer, Gold, Grounded, ground
+from agrl.relevance.hints import hint_levels
 from agrl.relevance.parse import parse
 from agrl.relevance.records import Example, Judgement
 from agrl.report.progress import numbers, progress
@@ -76,16 +77,19 @@ class Round:
     examples: list[Example] = field(default_factory=list)
     left_out: Counter[str] = field(default_factory=Counter)
     labelled: int = 0  # of the examples
+    guided: int = 0  # of the examples, those whose reading was made with a hint
 
     @property
     def counts(self) -> dict[str, Any]:
         """For summary.json."""
-        kept = {"asked": self.asked, "kept": len(self.examples), "labelled": self.labelled}
-        return kept | {"left_out": dict(self.left_out)}
+        kept = {"asked": self.asked, "kept": len(self.examples), "labelled": self.labelled, "guided": self.guided}
+        return kept | {"left_out": dict(+self.left_out)}
 
     def __str__(self) -> str:
-        without = ", ".join(f"{n:,} {REASONS.get(reason, reason)}" for reason, n in self.left_out.most_common())
-        return f"{len(self.examples):,} references from {self.asked:,} pairs" + (f" ({without})" if without else "")
+        without = ", ".join(f"{n:,} {REASONS.get(why, why)}" for why, n in self.left_out.most_common() if n)
+        guided = f", {self.guided:,} of them read with a hint" if self.guided else ""
+        kept = f"{len(self.examples):,} references from {self.asked:,} pairs{guided}"
+        return kept + (f" ({without})" if without else "")
 
 
 def make_round(run: Run, number: int) -> Round:
@@ -118,26 +122,32 @@ def load_round(run: Run, number: int) -> Round:
 
 
 def _add(found: Round, s: Services, examples: Sequence[Example], gold: Gold, number: int) -> None:
-    fitting = [example for example in examples if s.encoder.fits(example, hinted=False)]
-    found.left_out["longer than task.max_prompt_tokens"] += len(examples) - len(fitting)
-    for example, answers in zip(fitting, answer(s, fitting, number), strict=True):
-        grounded = ground(s.book, example, answers, gold, s.config.ground.agreement)
-        if grounded.judgement is None:
-            found.left_out[grounded.reason] += 1
-        else:
-            found.examples.append(_with_reference(example, grounded.judgement))
-            found.labelled += gold != Gold.none
-    found.left_out += Counter()  # without those that are 0
+    """What some pairs give: asked as they are, and with hints, the least first, where that gives nothing."""
+    labelled, hinted = gold != Gold.none, s.config.ground.hints and gold != Gold.none
+    left = {example.id: example for example in examples if s.encoder.fits(example, hinted)}
+    found.left_out["longer than task.max_prompt_tokens"] += len(examples) - len(left)
+    reasons: dict[str, str] = {}
+    for level in range(1 + (len(s.book.hints.levels) if hinted else 0)):
+        asked = [example for example in left.values() if not level or level in hint_levels(s.book, example)]
+        for example, one in zip(asked, _grounded(s, asked, gold, number, level), strict=True):
+            if one.judgement:
+                found.examples.append(replace(left.pop(example.id), reference=one.judgement, hint_level=0))
+                found.labelled += labelled
+                found.guided += level > 0
+            else:
+                reasons.setdefault(example.id, one.reason)
+    found.left_out.update(reasons[name] for name in left)
 
 
-def _with_reference(example: Example, judgement: Judgement) -> Example:
-    return replace(example, reference=judgement, hint_level=0)
+def _grounded(s: Services, examples: Sequence[Example], gold: Gold, number: int, level: int) -> list[Grounded]:
+    said, least = answer(s, examples, number, level), s.config.ground.agreement
+    return [ground(s.book, example, answers, gold, least) for example, answers in zip(examples, said, strict=True)]
 
 
-def answer(s: Services, examples: Sequence[Example], number: int) -> list[list[Answer]]:
-    """What the engines say of every pair, in their order; seeds depend on run, round and example alone."""
+def answer(s: Services, examples: Sequence[Example], number: int, level: int) -> list[list[Answer]]:
+    """What the engines say of every pair, in their order; seeds depend on run, round, pair and hint level alone."""
     c, found = s.config.ground, {}
-    requests = [request(s, str(i), example, 0, c.samples, number) for i, example in enumerate(examples)]
+    requests = [request(s, str(i), example, level, c.samples, number) for i, example in enumerate(examples)]
     for generation, _ in s.rollouts.generate(requests, sampling(s, c.temperature)):
         found[int(generation.request_id)] = _answers(s.encoder, generation)
     return [found[i] for i in range(len(examples))]
