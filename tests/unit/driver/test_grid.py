@@ -82,10 +82,10 @@ def test_what_the_methods_differ_in():
 def test_every_method_but_the_starts_is_there_with_each_number_of_labels():
     cells = list(Grid(methods=("sft", "sft_verdicts", "tfidf_logistic"), starts=1, seeds=1, labels=(10, 20)).cells())
     assert [cell.method for cell in cells] == [
-        *("sft", "tfidf_logistic@10", "tfidf_logistic@20"),
+        *("tfidf_logistic@10", "tfidf_logistic@20", "sft"),
         *("sft_verdicts@10", "sft_verdicts@20"),
     ]
-    assert cells[-1].before == cells[0]
+    assert cells[-1].before == Cell("sft", 0, 0)
     with pytest.raises(ConfigError, match="--labels 0"):
         Grid(labels=(0,))
 
