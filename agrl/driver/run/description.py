@@ -67,7 +67,7 @@ def _offline(config: Config, pool_size: int, command: str) -> list[str]:
     batches = {
         "dpo": f"{d.samples} answers to {min(d.prompts, pool_size):,} of {pool_size:,} pairs, then {d.steps} steps of "
         f"{d.batch_size} preferences",
-        "ground": f"{g.samples} answers to each of {pool_size:,} pairs{', with hints where these give nothing' * g.hints}, "
+        "ground": f"{g.samples} answers to each of {pool_size:,} pairs{', with hints where they fail' * g.hints}, "
         f"then {config.sft.steps} steps of {config.sft.batch_size} references; {g.rounds} round{'s' * (g.rounds > 1)}",
     }
     rules = f"rule book {config.task.rulebook}, {config.task.order.value.replace('_', ' ')}"
