@@ -290,9 +290,7 @@ class GroundConfig:
     samples: int = 4  # answers a pair
     temperature: float = 1.0  # of these answers; 0 with ground.samples=1: the likeliest
     hints: bool = True  # ask again with hints, the least first, where no answer's reading supports gold
-    rounds: int = (
-        1  # of answers, references and training of the start model (as sft says); the second has data.unlabelled
-    )
+    rounds: int = 1  # of answers, references and training of the start model; from the second on data.unlabelled, too
     agreement: float = 0.5  # without gold: least share of a pair's answers that are sound and of one tier
 
 
