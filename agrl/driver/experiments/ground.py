@@ -15,6 +15,7 @@ from typing import Any
 from actors.generation import Generation
 from agrl.config.schema import Config
 from agrl.data.files import read_examples, write_examples
+from agrl.data.rows import twice
 from agrl.driver.experiments.sft import imitate, references
 from agrl.driver.folder.claim import claimed
 from agrl.driver.folder.run_folder import Checkpoint, RunFolder
@@ -95,9 +96,7 @@ class Round:
 def make_round(run: Run, number: int) -> Round:
     """Answers to every pair, and what they give; the examples are kept in the run's folder."""
     s, c = run.s, run.s.config
-    sources = [(list(s.pool), c.ground.gold)]
-    if c.data.unlabelled and (number or c.ground.gold == Gold.none):
-        sources.append((read_examples(c.data.unlabelled, labelled=False), Gold.none))
+    sources = _sources(run, number)
     found = Round(sum(len(examples) for examples, _ in sources))
     with progress(run.console, f"Reading (round {number + 1})", found.asked) as bar, run.clock("rollout"):
         for examples, gold in sources:
@@ -113,6 +112,20 @@ def make_round(run: Run, number: int) -> Round:
         )
     write_examples(run.folder.path / FILE.format(number + 1), found.examples)
     return found
+
+
+def _sources(run: Run, number: int) -> list[tuple[list[Example], Gold]]:
+    """The pairs of a round, and what is known of them."""
+    c = run.s.config
+    sources = [(list(run.s.pool), c.ground.gold)]
+    if c.data.unlabelled and number:
+        sources.append((read_examples(c.data.unlabelled, labelled=False), Gold.none))
+    if again := twice(example.id for examples, _ in sources for example in examples):
+        raise DataError(
+            f"the id {again[0]!r} stands in {c.data.train} and in {c.data.unlabelled}",
+            hint="ids are unique within all that a run reads",
+        )
+    return sources
 
 
 def load_round(run: Run, number: int) -> Round:
