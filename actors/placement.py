@@ -57,13 +57,14 @@ class Group:
 
 @dataclass(frozen=True)
 class Room:
-    """A host, what it has, and what of that nobody holds."""
+    """A host, what it has, and what of that nobody holds. ``object_store``: bytes, 0 where nobody knows."""
 
     host: Host
     cpus: float
     gpus: float
     free_cpus: float
     free_gpus: float
+    object_store: int = 0
 
 
 def never_fits(groups: Sequence[Group], rooms: Sequence[Room]) -> bool:

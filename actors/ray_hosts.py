@@ -56,8 +56,8 @@ def rooms() -> dict[str, Room]:
     for node in ray.nodes():
         if node["Alive"]:
             has, left = node["Resources"], free.get(node["NodeID"], {})
-            room = Room(_host(node), *(r.get(kind, 0.0) for r in (has, left) for kind in ("CPU", "GPU")))
-            found[node["NodeID"]] = room
+            counts = (r.get(kind, 0.0) for r in (has, left) for kind in ("CPU", "GPU"))
+            found[node["NodeID"]] = Room(_host(node), *counts, int(has.get("object_store_memory", 0)))
     return dict(sorted(found.items(), key=lambda item: (len(item[1].host.address), item[1].host.address)))
 
 

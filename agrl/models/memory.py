@@ -95,6 +95,19 @@ def _update(a: Architecture, stage: int, share: float, mixed: bool, on_gpu: bool
     return gradient + (4 if on_gpu else 8) * share
 
 
+def checkpoint_bytes(a: Architecture, config: Config, ranks: int) -> list[int]:
+    """Bytes that each rank writes into a checkpoint, or into a snapshot: without what is frozen, but for an output
+    layer that is tied to the embedding, which DeepSpeed writes all the same below ZeRO-3.
+
+    Without ZeRO rank 0 writes all; ZeRO 1 and 2 write the weights once and float32 ones beside them, ZeRO 3 only these.
+    """
+    stage, size, trained = config.learner.zero_stage, BYTES[config.model.dtype], a.trainable
+    states = 12 * trained / ranks if stage else (12 if size < 4 else 8) * trained
+    first = 0 if stage == 3 else size * (trained + (a.embedding if a.lora_rank and a.tied else 0))
+    others = states if stage else 0
+    return [round(first + states), *[round(others)] * (ranks - 1)]
+
+
 def activation_bytes(a: Architecture, config: Config) -> int:
     """What a pass over ``learner.micro_batch_tokens`` keeps for its backward half, and works with at its peak.
 

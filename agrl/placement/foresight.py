@@ -17,6 +17,7 @@ from agrl.placement.fits import TRANSIENT, Device, Memory, check_fits, gib, memo
 from agrl.placement.layout import Layout, lay_out
 from agrl.placement.machines import PROBE_S, Machines, described, wanted_gpus
 from agrl.placement.places import SERVICES
+from agrl.placement.snapshots import snapshot_bytes
 
 
 @dataclass(frozen=True)
@@ -35,6 +36,11 @@ class Foresight:
         ranks = [place.host for place in self.layout.of("learner")]
         most = max((ranks.count(host) for host in set(ranks)), default=0)
         return most * self.architecture.parameters * BYTES[self.config.model.dtype]
+
+    @property
+    def snapshots(self) -> dict[int, int]:
+        """Bytes of the object store of each host, by its number, that snapshots of the learner take at most."""
+        return snapshot_bytes(self.architecture, self.config, self.layout)
 
 
 def architecture_of(config: Config) -> Architecture:
@@ -99,12 +105,15 @@ def check_gpus(config: Config, runtime: Runtime, services: Collection[str]) -> N
 
 
 def as_json(found: Foresight) -> dict[str, Any]:
-    """All numbers of the plan, bytes as numbers."""
+    """All numbers of the plan, bytes as numbers; null where nobody knows."""
+    snapshots = found.snapshots
     hosts = [
         {
             "host": machine.host.name,
             "gpus": list(machine.gpus),
             "actors": {p.actor: list(p.gpus) for p in found.layout.places if p.host == i},
+            "snapshot_bytes": snapshots.get(i, 0),
+            "object_store_bytes": machine.object_store or None,
         }
         for i, machine in enumerate(found.layout.machines.hosts)
     ]

@@ -23,11 +23,15 @@ HOST_GPUS = 8  # of a host, where nothing else is said and a run wants so many
 
 @dataclass(frozen=True)
 class Machine:
-    """A host with the CPUs that Ray counts there (infinite: they are not counted) and the bytes of each of its GPUs."""
+    """A host with the CPUs that Ray counts there (infinite: they are not counted) and the bytes of each of its GPUs.
+
+    ``object_store``: bytes of Ray's, 0 where nobody knows.
+    """
 
     host: Host
     cpus: float
     gpus: tuple[int, ...]
+    object_store: int = 0
 
     def room(self) -> Room:
         """Of a machine of which nobody holds anything."""
@@ -77,7 +81,8 @@ def _machine(room: Room, answer: Sequence[int] | Exception) -> Machine:
     if isinstance(answer, Exception):
         raise ClusterError(f"{room.host} could not be asked for its GPUs: {answer}", hint="`ray status` says more")
     number = int(room.gpus)
-    return Machine(room.host, room.cpus, tuple(answer[:number]) if len(answer) >= number else (0,) * number)
+    gpus = tuple(answer[:number]) if len(answer) >= number else (0,) * number
+    return Machine(room.host, room.cpus, gpus, room.object_store)
 
 
 def bytes_of(text: str) -> int:

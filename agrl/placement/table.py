@@ -11,6 +11,7 @@ from rich.console import Console
 
 from agrl.placement.fits import Device, Part, gib
 from agrl.placement.foresight import Foresight
+from agrl.placement.snapshots import snapshot_lines
 from agrl.report.plain import PlainTable
 
 
@@ -22,7 +23,7 @@ def show(console: Console, found: Foresight) -> None:
     console.print(_places(found))
     for device in found.memory.devices:
         console.print(_memory(device))
-    for line in _cache(found):
+    for line in (*_cache(found), *snapshot_lines(found.snapshots, found.layout)):
         console.print(line, soft_wrap=True)
     if found.traffic:
         console.print(_network(found))

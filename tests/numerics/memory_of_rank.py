@@ -8,8 +8,10 @@ import json
 import logging
 import os
 import sys
+import tempfile
 import time
 from contextlib import contextmanager
+from pathlib import Path
 
 os.environ["DS_ACCELERATOR"] = "cpu"
 
@@ -147,9 +149,17 @@ def measure(memory: Memory | Tensors, rank: int, stage: int, dtype: str, lora_ra
             outgoing.begin("held", adapters=lora_rank > 0)
             while outgoing.next():
                 pass
+        written = written_by(engine)
         del engine, outgoing, lm
         gc.collect()
-    return found.phases()
+    return found.phases() | {"checkpoint": {"end": written}}
+
+
+def written_by(engine: TrainingEngine) -> int:
+    """The bytes of this rank's part of a checkpoint."""
+    with tempfile.TemporaryDirectory() as folder:
+        engine.save(Path(folder))
+        return sum(path.stat().st_size for path in Path(folder).rglob("*") if path.is_file())
 
 
 def main(rank: int, ranks: int, address: str, cases: list) -> None:

@@ -10,12 +10,15 @@ import pytest
 from transformers import Qwen3Config
 
 from agrl.config.compose import load_config
+from agrl.config.schema import Config
 from agrl.models import memory
-from agrl.models.architecture import architecture_of
-from agrl.models.memory import learner_memory
+from agrl.models.architecture import Architecture, architecture_of
+from agrl.models.memory import checkpoint_bytes, learner_memory
 from tests.numerics.memory_of_rank import BUCKET, GROUP, RESPONSE, SHAPE, TOKENS
 
 CASES = [*((stage, "bfloat16", 0) for stage in (0, 1, 2, 3)), (0, "bfloat16", 8)]
+WRITTEN = [*CASES, (1, "float32", 0)]  # of which a checkpoint is written
+HEADERS = 100_000  # bytes of the names of weights and the like, in what a rank writes
 # Of what is foreseen, by stage: a peak lies between. ZeRO 1 and 2 broadcast without the gradients and their buffer.
 LEAST, MOST = {0: 0.85, 1: 0.75, 2: 0.75, 3: 0.85}, 1.01
 
@@ -47,10 +50,21 @@ def measure(ranks: int, cases: list) -> list[list[dict]]:
 def foresee(stage: int, dtype: str, lora_rank: int, ranks: int, monkeypatch) -> memory.LearnerMemory:
     monkeypatch.setattr(memory, "BUCKET_BYTES", BUCKET)
     monkeypatch.setattr(memory, "LOGIT_ELEMENTS", RESPONSE * GROUP * SHAPE["vocab_size"])  # only responses have any
+    return learner_memory(*configured(stage, dtype, lora_rank), ranks)
+
+
+def configured(stage: int, dtype: str, lora_rank: int) -> tuple[Architecture, Config]:
     config = load_config(["experiment=agrl_tiny", "model.path=none", "learner.kl_coef=0"])
     config.model = replace(config.model, dtype=dtype, lora_rank=lora_rank)
     config.learner = replace(config.learner, zero_stage=stage, micro_batch_tokens=TOKENS)
-    return learner_memory(architecture_of(Qwen3Config(**SHAPE), "small", lora_rank), config, ranks)
+    return architecture_of(Qwen3Config(**SHAPE), "small", lora_rank), config
+
+
+def check_written(case: tuple, ranks: list[dict]) -> None:
+    """What each rank wrote is what was foreseen, but for headers."""
+    expected = checkpoint_bytes(*configured(*case), len(ranks))
+    for size, found in zip(expected, ranks, strict=True):
+        assert size <= found["checkpoint"]["end"] <= size + HEADERS
 
 
 def between_the_passes(foreseen: memory.LearnerMemory, stage: int) -> int:
@@ -60,7 +74,7 @@ def between_the_passes(foreseen: memory.LearnerMemory, stage: int) -> int:
 
 @pytest.fixture(scope="module")
 def measured():
-    return dict(zip(CASES, measure(1, CASES)[0], strict=True))
+    return dict(zip(WRITTEN, measure(1, WRITTEN)[0], strict=True))
 
 
 @pytest.mark.parametrize("case", CASES, ids=str)
@@ -81,8 +95,15 @@ def test_a_step_takes_what_is_foreseen(measured, monkeypatch, case):
     assert least * foreseen.peak <= max(peaks.values()) <= MOST * foreseen.peak
 
 
+@pytest.mark.parametrize("case", WRITTEN, ids=str)
+def test_a_checkpoint_is_as_large_as_foreseen(measured, case):
+    check_written(case, [measured[case]])
+
+
 @pytest.mark.parametrize("stage", [1, 2, 3])
-def test_each_of_two_ranks_holds_what_is_foreseen_between_the_passes(monkeypatch, stage):
+def test_each_of_two_ranks_holds_what_is_foreseen_between_the_passes_and_writes_its_part(monkeypatch, stage):
     steady = between_the_passes(foresee(stage, "bfloat16", 0, 2, monkeypatch), stage)
-    for (found,) in measure(2, [(stage, "bfloat16", 0)]):
-        assert found["backward 1 1"]["end"] == pytest.approx(steady, rel=0.01)
+    found = [of_rank[0] for of_rank in measure(2, [(stage, "bfloat16", 0)])]
+    for each in found:
+        assert each["backward 1 1"]["end"] == pytest.approx(steady, rel=0.01)
+    check_written((stage, "bfloat16", 0), found)

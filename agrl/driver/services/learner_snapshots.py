@@ -15,6 +15,7 @@ from actors.service import Pending, Service
 from agrl.config.schema import LearnerConfig
 from agrl.driver.services.rank_failures import wait_for_ranks
 from agrl.network import Host
+from agrl.placement.snapshots import holder
 from learner.snapshot import write_files
 
 SHARE = 20  # a training without rollouts may train this many times as long as a snapshot takes before the next
@@ -95,10 +96,10 @@ class Snapshots:
         """Ask the ranks for one; what they are asked after that waits for it."""
         parts = [rank.call("snapshot") for rank in ranks]
         asked = {rank.call("snapshot_seconds"): rank for rank in ranks}
-        for index, (part, host) in enumerate(zip(parts, hosts, strict=True)):
-            others = [i for i in (*range(index, len(hosts)), *range(index)) if hosts[i] != host]
-            if others:  # the next rank on another host
-                asked[ranks[others[0]].call("hold", index, part)] = ranks[others[0]]
+        for index, part in enumerate(parts):
+            keeper = holder(index, hosts)
+            if keeper is not None:
+                asked[ranks[keeper].call("hold", index, part)] = ranks[keeper]
         self.coming, self.trained_s = Snapshot(parts, len(self.calls), asked), 0.0
         return self.coming
 

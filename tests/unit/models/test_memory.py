@@ -14,7 +14,7 @@ from agrl.models.adapters import add_adapters
 from agrl.models.architecture import Architecture, architecture_of
 from agrl.models.layout import share_batch
 from agrl.models.logprobs import PolicyModel
-from agrl.models.memory import kept_bytes, learner_memory
+from agrl.models.memory import checkpoint_bytes, kept_bytes, learner_memory
 from agrl.models.shared_prompt import share_prompts
 
 SHAPE = {
@@ -78,6 +78,22 @@ def test_low_rank_updates_take_states_of_what_is_trained_alone_and_no_second_mod
     found, whole = learner_memory(adapted, config, 8), learner_memory(LARGE, config, 8)
     assert found.optimizer == 12 * 40_000_000 and found.gradients == 2 * 40_000_000 and found.reference == 0
     assert found.weights == 2 * 7_540_000_000 and found.broadcast < whole.broadcast
+
+
+@pytest.mark.parametrize(
+    ("dtype", "stage", "first", "others"),
+    [
+        ("float32", 0, 12, 0),
+        ("bfloat16", 0, 14, 0),
+        ("float32", 1, 4 + 3, 3),
+        ("bfloat16", 2, 2 + 3, 3),
+        ("float32", 3, 3, 3),
+    ],
+)
+def test_a_checkpoint_of_four_ranks_is_what_each_of_them_trains(dtype, stage, first, others):
+    """Bytes a trained weight; tests/numerics compares with what DeepSpeed writes."""
+    found = checkpoint_bytes(LARGE, settings({"dtype": dtype}, {"zero_stage": stage}), 4)
+    assert found == [size * LARGE.parameters for size in (first, others, others, others)]
 
 
 def kept(lm, prompt, responses):
