@@ -1,12 +1,13 @@
 """A miniature of `agrl reproduce`: several methods on services that stay up, stopped and gone on with, on two lanes."""
 
 import json
+from dataclasses import replace
 
 import pytest
 
 from agrl.data.files import read_examples
 from agrl.driver.experiments import reproduce as module
-from agrl.driver.experiments.grid import Grid
+from agrl.driver.experiments.grid import METHODS, Grid
 from agrl.driver.experiments.reproduce import reproduce
 from agrl.errors import ConfigError, DivergenceError
 from agrl.models.build import load_model
@@ -33,6 +34,16 @@ DPO = (
 @pytest.fixture(scope="module")
 def world(tmp_path_factory):
     return make_world(tmp_path_factory.mktemp("world"))
+
+
+@pytest.fixture(scope="module", autouse=True)
+def short():
+    """Supervised methods go on from the start for 500 steps: fewer will do."""
+    with pytest.MonkeyPatch.context() as patch:
+        for name in ("sft_tier_only", "ground_again"):
+            method = METHODS[name]
+            patch.setitem(METHODS, name, replace(method, overrides=(*method.overrides, "sft.steps=40")))
+        yield
 
 
 def settings(world):
