@@ -41,7 +41,7 @@ the same, step by step:
   agrl data make --out data/catalogue            build the bundled synthetic catalogue
   agrl data stats data/catalogue/train.parquet   what is in a file
   agrl model make --data data/catalogue/seed.parquet --out models/tiny
-                                                 a tiny model; or bring any Hugging Face causal LM
+                                                 a tiny model; or `agrl model get`; or any Hugging Face causal LM
   agrl sft experiment=agrl_tiny run=runs/sft     cold start on reference reasoning
   agrl ground experiment=agrl_tiny model.path=runs/sft/model run=runs/ground
                                                  its own readings with gold verdicts after them: the most a label gives
