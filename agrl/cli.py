@@ -23,7 +23,7 @@ from agrl.errors import AgrlError
 from agrl.signals import SAID, received, stopping_signals
 
 COMMANDS = (
-    *("demo", "data", "model", "plan", "sft", "dpo", "train"),
+    *("demo", "data", "model", "plan", "sft", "ground", "dpo", "train"),
     *("eval", "compare", "reproduce", "report", "check", "doctor"),
 )
 
@@ -41,8 +41,10 @@ the same, step by step:
   agrl data make --out data/catalogue            build the bundled synthetic catalogue
   agrl data stats data/catalogue/train.parquet   what is in a file
   agrl model make --data data/catalogue/seed.parquet --out models/tiny
-                                                 a tiny model; or bring any Hugging Face causal LM
+                                                 a tiny model; or `agrl model get`; or any Hugging Face causal LM
   agrl sft experiment=agrl_tiny run=runs/sft     cold start on reference reasoning
+  agrl ground experiment=agrl_tiny model.path=runs/sft/model run=runs/ground
+                                                 its own readings with gold verdicts after them: the most a label gives
   agrl train experiment=agrl_tiny model.path=runs/sft/model run=runs/agrl
                                                  adaptive guided RL; key=value overrides any setting
   agrl eval runs/agrl                            metrics on held-out sets, by segment

@@ -73,7 +73,8 @@ def _chain(error: BaseException | None) -> Iterator[BaseException]:
 def _full(mount: Path, reason: str) -> DiskError:
     used = shutil.disk_usage(mount)
     return DiskError(
-        f"no space is left on the disk at {mount}: {_size(used.free)} of {_size(used.total)} are free ({reason})",
+        f"no space is left on the disk at {mount}: {size_text(used.free)} of {size_text(used.total)} are free "
+        f"({reason})",
         hint="free some space there, or use a folder on another disk; fewer and rarer checkpoints take less "
         "(trainer.keep_checkpoints, trainer.checkpoint_every)",
     )
@@ -85,6 +86,16 @@ def _fullest(named: str | None, folder: Path | None) -> Path:
     return min((mount_point(place) for place in places), key=lambda mount: shutil.disk_usage(mount).free)
 
 
+def require_room(folder: Path, size: int, what: str) -> None:
+    """Raise DiskError where ``what``, of ``size`` bytes, has no room where ``folder`` is, which need not exist."""
+    mount = mount_point(folder)
+    if size > (free := shutil.disk_usage(mount).free):
+        raise DiskError(
+            f"{what} needs {size_text(size)}, and {size_text(free)} are free on the disk at {mount}",
+            hint="free some space there, or name a folder on another disk",
+        )
+
+
 def mount_point(path: Path) -> Path:
     """Where the disk is mounted that holds ``path``, which need not exist."""
     path = Path(os.path.realpath(path))
@@ -93,7 +104,8 @@ def mount_point(path: Path) -> Path:
     return path
 
 
-def _size(count: int) -> str:
+def size_text(count: int) -> str:
+    """Bytes as a person says them, in powers of a thousand: ``92.9 MB``."""
     value, unit = float(count), "bytes"
     for unit in ("bytes", "KB", "MB", "GB", "TB"):
         if value < 1000 or unit == "TB":

@@ -75,8 +75,8 @@ class ReplayCore:
         self._now = StepSoFar()
 
     def restart(self, *settings: Any) -> None:
-        """Forget everything but the prompts and begin anew; ``settings``: the constructor's, after the pool."""
-        self.__init__(self._pool, *settings)
+        """Forget everything and begin anew; ``settings``: the constructor's."""
+        self.__init__(*settings)
 
     def sample(self, n: int, step: int, apart: bool = False) -> list[Example]:
         """``n`` different prompts for ``step``, none of which it has had before; ``apart``: nor is under way.

@@ -60,7 +60,9 @@ def register(subparsers: Any) -> None:
     commands = parser.add_subparsers(dest="data_command", metavar="COMMAND", title="commands", required=True)
     _register_make(commands)
     _add(commands, "validate", "name file, row and field of whatever is wrong", VALIDATE_TEXT, _validate, files=True)
-    commands.choices["validate"].add_argument("--rulebook", metavar="BOOK", help="a name, or the path of a YAML file")
+    validate = commands.choices["validate"]
+    validate.add_argument("--rulebook", metavar="BOOK", help="a name, or the path of a YAML file")
+    validate.add_argument("--unlabelled", action="store_true", help="rows need no tier: pairs that nobody has judged")
     _add(commands, "stats", "what is in a file", "Count tiers, segments, verdicts and references.", _stats, files=True)
     esci = _add(commands, "import-esci", "import the Amazon Shopping Queries data set", ESCI_TEXT, _import_esci)
     esci.add_argument("dir", metavar="DIR", type=Path, help="folder with the two official Parquet files")
@@ -142,7 +144,7 @@ def _validate(args: argparse.Namespace) -> int:
     from agrl.relevance.rulebook import load_rulebook
 
     book = load_rulebook(args.rulebook) if args.rulebook else None
-    checked = {str(path): check_file(path, book) for path in args.files}
+    checked = {str(path): check_file(path, book, not args.unlabelled) for path in args.files}
     examples = {path: found.examples for path, found in checked.items()}
     by_size = sorted(examples, key=lambda path: -len(examples[path]))  # what is held out is the smaller one, as a rule
     leaks = [leak for a, b in combinations(by_size, 2) for leak in shared_queries({a: examples[a]}, {b: examples[b]})]
@@ -181,7 +183,7 @@ def _stats(args: argparse.Namespace) -> int:
     from agrl.data.files import read_examples
     from agrl.data.stats import describe
 
-    found = {str(path): describe(read_examples(path)) for path in args.files}
+    found = {str(path): describe(read_examples(path, labelled=False)) for path in args.files}
     if args.json:
         return _print_json(found)
     for path, stats in found.items():

@@ -25,6 +25,7 @@ examples:
   agrl reproduce --out runs/reproduce                               2 starts x 5 seeds, all methods
   agrl reproduce --out runs/confirm --first-seed 100                fresh seeds, a fresh catalogue
   agrl reproduce --out runs/two --methods grpo agrl trainer.steps=20
+  agrl reproduce --out runs/labels --methods sft_verdicts ground --labels 1000 8000     by the number of labels
   agrl reproduce --out runs/esci experiment=agrl_esci_tiny --seeds 3 --starts 1
 """
 QUICK = ("majority", "tfidf_logistic", "sft", "grpo", "grpo_rrs", "grpo_agr", "agrl")
@@ -40,6 +41,9 @@ def register(subparsers: argparse._SubParsersAction) -> None:
     parser.add_argument("--starts", type=int, default=None, metavar="N", help="supervised starts (default: 2)")
     parser.add_argument("--seeds", type=int, default=None, metavar="N", help="seeds of a method and start (default: 5)")
     parser.add_argument("--control-seeds", type=int, default=1, metavar="N", help="seeds of a control (default: 1)")
+    parser.add_argument(
+        "--labels", type=int, nargs="+", metavar="N", help="every method with N labels of the pool, the rest without"
+    )
     parser.add_argument(
         "--first-seed", type=int, default=0, metavar="N", help="seeds and catalogue are numbered from it"
     )
@@ -70,6 +74,7 @@ def run(args: argparse.Namespace) -> int:
         seeds=args.seeds or (2 if args.quick else 5),
         control_seeds=args.control_seeds,
         first_seed=args.first_seed,
+        labels=tuple(args.labels or ()),
     )
     console = terminal_before_log(args.debug)
     reproduce(args.out, grid, overrides, console, args.lanes)

@@ -19,6 +19,7 @@ from agrl.config.schema import (
     Semantics,
 )
 from agrl.errors import ConfigError
+from agrl.relevance.grounding import Gold
 from agrl.relevance.records import RewardMode
 
 POSITIVE = (
@@ -55,6 +56,8 @@ POSITIVE = (
     "dpo.batch_size",
     "dpo.lr",
     "dpo.beta",
+    "ground.samples",
+    "ground.rounds",
     "rollout.temperature",
     "sync.max_mean_gap",
     "replay.ema",
@@ -65,6 +68,7 @@ SHARES = (
     "guidance.tau",
     "guidance.max_share",
     "guidance.mastered",
+    "ground.agreement",
     "learner.clip_low",
     "rollout.gpu_memory_utilization",
 )
@@ -72,6 +76,7 @@ NOT_NEGATIVE = (
     "model.lora_rank",
     "rollout.restarts",
     "reward.restarts",
+    "ground.temperature",
     "guidance.warmup_steps",
     "guidance.replace",
     "learner.kl_coef",
@@ -108,6 +113,11 @@ def check(config: Config) -> None:
             raise ConfigError(f"{key}={_value(config, key)!r} is not one of {', '.join(SCHEDULES)}")
     if not 0 <= config.dpo.label_smoothing < 0.5:
         raise ConfigError(f"dpo.label_smoothing={config.dpo.label_smoothing} must lie in [0, 0.5)")
+    if config.ground.gold == Gold.none:
+        raise ConfigError(
+            "ground.gold=none: data.train has gold, or there is nothing to begin with",
+            hint="pairs that nobody has judged are data.unlabelled, which the second round reads (ground.rounds=2)",
+        )
     if config.dpo.samples < 2:
         raise ConfigError(f"dpo.samples={config.dpo.samples} must be at least 2: a pair needs two responses")
     if config.model.dtype not in ("float32", "bfloat16", "float16"):

@@ -12,6 +12,7 @@ from typing import Any
 
 from omegaconf import MISSING
 
+from agrl.relevance.grounding import Gold
 from agrl.relevance.records import Order, RewardMode
 
 
@@ -119,7 +120,7 @@ class Placement(str, Enum):
 @dataclass
 class TaskConfig:
     rulebook: str = "relevance"  # a name under conf/rulebooks, or a path to a YAML file
-    order: Order = Order.think_then_respond  # or respond_then_think: the tier first; tier_only: no reasoning
+    order: Order = Order.think_then_respond  # respond_then_think: the tier first; verdicts_only, tier_only: no reading
     prompt_style: str = "full"  # a prompt of the rule book: "full" states the rules, "brief" only the input
     max_prompt_tokens: int = 1024  # longer prompts are left out of training, and refused in evaluation
     max_response_tokens: int = 256  # a longer response is cut off, and unparsable
@@ -129,6 +130,7 @@ class TaskConfig:
 class DataConfig:
     seed: str | None = None  # SFT examples: rows with a reference judgement
     train: str | None = None  # RL pool: rows with gold tier, verdicts where known
+    unlabelled: str | None = None  # pairs that nobody has judged, for `agrl ground`
     evaluation: dict[str, str] = field(default_factory=dict)  # set name -> file
     max_evaluation: int = 0  # at most this many rows a set, drawn at random, 0 for all
     evaluation_seed: int = 0  # of that draw: not trainer.seed, so that runs are judged on the same rows
@@ -281,6 +283,18 @@ class DpoConfig:
 
 
 @dataclass
+class GroundConfig:
+    """References from the policy's own readings, with what is known of a pair after them, and training on them."""
+
+    gold: Gold = Gold.verdicts  # what is known of data.train: verdicts (all, and the tier), or the tier alone
+    samples: int = 4  # answers a pair
+    temperature: float = 1.0  # of these answers; 0 with ground.samples=1: the likeliest
+    hints: bool = True  # ask again with hints, the least first, where no answer's reading supports gold
+    rounds: int = 1  # of answers, references and training of the start model; from the second on data.unlabelled, too
+    agreement: float = 0.5  # without gold: least share of a pair's answers that are sound and of one tier
+
+
+@dataclass
 class RayConfig:
     mode: RayMode = RayMode.local  # local, cluster or inline; ray=NAME chooses the group
     address: str | None = None  # of the cluster: "auto" in a job or on one of its hosts, or "HEAD:6379"
@@ -305,4 +319,5 @@ class Config:
     trainer: TrainerConfig = field(default_factory=TrainerConfig)
     sft: SftConfig = field(default_factory=SftConfig)
     dpo: DpoConfig = field(default_factory=DpoConfig)
+    ground: GroundConfig = field(default_factory=GroundConfig)
     ray: RayConfig = field(default_factory=RayConfig)

@@ -39,12 +39,13 @@ class Checked:
         return [f"column {name} is the index of a table: passed over" for name in sorted(self.index)]
 
 
-def read_examples(path: str | Path) -> list[Example]:
+def read_examples(path: str | Path, labelled: bool = True) -> list[Example]:
     """All examples of a file. Says on standard error what it passes over (an index column).
 
-    Raises DataError naming file, row and field of the first thing that is wrong, or a file without examples.
+    ``labelled``: whether every row must have a tier. Raises DataError naming file, row and field of the first thing
+    that is wrong, or a file without examples.
     """
-    found = check_file(path)
+    found = check_file(path, labelled=labelled)
     for problem in found.problems:
         raise DataError(f"{path}: {problem}", hint=HINT)
     say_notes(path, found.index)
@@ -76,7 +77,7 @@ def write_examples(path: str | Path, examples: Iterable[Example]) -> Path:
     path = known_suffix(Path(path))
     rows = [to_row(example) for example in examples]
     for row in rows:
-        for name, message in row_problems(row):
+        for name, message in row_problems(row, labelled=False):
             raise DataError(f"{path}: cannot be written: example {row['id']!r}, field {name}: {message}")
     path.parent.mkdir(parents=True, exist_ok=True)
     if path.suffix == ".parquet":
@@ -87,19 +88,19 @@ def write_examples(path: str | Path, examples: Iterable[Example]) -> Path:
     return path
 
 
-def validate_file(path: str | Path, book: RuleBook | None = None) -> list[Problem]:
+def validate_file(path: str | Path, book: RuleBook | None = None, labelled: bool = True) -> list[Problem]:
     """Everything wrong with a file: fields, tiers, duplicate ids and, with a rule book, its names and decisions.
 
     Raises DataError only when the file cannot be read at all.
     """
-    return check_file(path, book).problems
+    return check_file(path, book, labelled).problems
 
 
-def check_file(path: str | Path, book: RuleBook | None = None) -> Checked:
+def check_file(path: str | Path, book: RuleBook | None = None, labelled: bool = True) -> Checked:
     """``validate_file`` and ``read_examples`` in one: what is in order, what is wrong, what is passed over."""
     found, first_row = Checked(), {}
-    for number, row in _rows(Path(path), found.index):
-        if problems := _problems(number, row):
+    for number, row in _rows(Path(path), found.index, labelled):
+        if problems := _problems(number, row, labelled):
             found.problems += problems
             continue
         example = from_row(row)
@@ -115,8 +116,8 @@ def check_file(path: str | Path, book: RuleBook | None = None) -> Checked:
     return found
 
 
-def _problems(number: int, row: Any) -> list[Problem]:
-    return [row] if isinstance(row, Problem) else [Problem(number, *told) for told in row_problems(row)]
+def _problems(number: int, row: Any, labelled: bool = True) -> list[Problem]:
+    return [row] if isinstance(row, Problem) else [Problem(number, *told) for told in row_problems(row, labelled)]
 
 
 def _rule_problems(book: RuleBook, example: Example) -> Iterator[tuple[str, str]]:
@@ -146,7 +147,7 @@ def _rule_problems(book: RuleBook, example: Example) -> Iterator[tuple[str, str]
         yield "reference.verdicts", f"no verdict for {', '.join(sorted(missing))}"
 
 
-def _rows(path: Path, index: set[str]) -> Iterator[tuple[int, Any]]:
+def _rows(path: Path, index: set[str], labelled: bool) -> Iterator[tuple[int, Any]]:
     """Yields (row from 1, the row or a Problem), columns as row 0; puts the names of index columns into ``index``."""
     if not known_suffix(path).exists():
         raise DataError(f"{path} does not exist", hint="`agrl data make --out FOLDER` builds the bundled catalogue")
@@ -154,7 +155,7 @@ def _rows(path: Path, index: set[str]) -> Iterator[tuple[int, Any]]:
         table, found = parquet_table(path, SCHEMA.names)
         index.update(found)
         # a line a column says it; a line a row would not say more
-        yield from list(_column_problems(table.column_names)) or parquet_rows(table)
+        yield from list(_column_problems(table.column_names, labelled)) or parquet_rows(table)
         return
     yield from json_lines(path, index)
 
@@ -178,8 +179,8 @@ def known_columns(path: Path, schema: pa.Schema) -> tuple[list[str], list[str]]:
     return columns, index
 
 
-def _column_problems(columns: Sequence[str]) -> Iterator[tuple[int, Problem]]:
-    for name in REQUIRED:
+def _column_problems(columns: Sequence[str], labelled: bool = True) -> Iterator[tuple[int, Problem]]:
+    for name in (*REQUIRED, "tier") if labelled else REQUIRED:
         if name not in columns:
             yield 0, Problem(0, name, "the column is missing")
     for told in unknown_fields(columns, SCHEMA.names, "", "unknown column; the columns are"):

@@ -2,8 +2,8 @@
 
 Parquet and JSONL hold the same columns; see ``docs/data.md``. Maps (name -> value) are Arrow maps in Parquet and
 objects in JSONL; the forms that pandas and Hugging Face datasets give them are read too (``name_pairs``). A field says
-nothing where it is left out, null or NaN (pandas' null). Only ``id``, ``query``, ``product.title`` and ``tier`` must
-say something; the rest may be absent.
+nothing where it is left out, null or NaN (pandas' null). Only ``id``, ``query``, ``product.title`` and, but for pairs
+that nobody has judged, ``tier`` must say something; the rest may be absent.
 """
 
 from __future__ import annotations
@@ -38,7 +38,7 @@ SCHEMA = pa.schema(
             ),
             nullable=False,
         ),
-        pa.field("tier", pa.int8(), nullable=False),
+        pa.field("tier", pa.int8()),
         pa.field("verdicts", _NAMES),
         pa.field(
             "reference",
@@ -50,8 +50,8 @@ SCHEMA = pa.schema(
 )
 """Arrow schema of an examples file."""
 
-REQUIRED = ("id", "query", "product", "tier")
-"""Columns without which a file is not an examples file."""
+REQUIRED = ("id", "query", "product")
+"""Columns without which a file is not an examples file; where labels are wanted, ``tier`` is another."""
 
 _PRODUCT = ("title", "category", "brand", "attributes", "text")
 _REFERENCE = ("tier", "verdicts", "readings")
@@ -95,7 +95,7 @@ def from_row(row: dict[str, Any]) -> Example:
         id=row["id"],
         query=row["query"],
         product=product_of(row["product"]),
-        tier=int(row["tier"]),
+        tier=None if given(row, "tier") is None else int(row["tier"]),
         verdicts=names(row, "verdicts"),
         reference=None if reference is None else _judgement(reference),
         segment=given(row, "segment") or "plain",
@@ -153,15 +153,19 @@ def name_pairs(value: Any) -> list[tuple[Any, Any]] | None:
     return [tuple(pair) for pair in pairs] if all(isinstance(p, (tuple, list)) and len(p) == 2 for p in pairs) else None
 
 
-def row_problems(row: Any) -> Iterator[tuple[str, str]]:
-    """Yields (field, message) for everything that keeps ``from_row`` from making an example of ``row``."""
+def row_problems(row: Any, labelled: bool = True) -> Iterator[tuple[str, str]]:
+    """Yields (field, message) for everything that keeps ``from_row`` from making an example of ``row``.
+
+    ``labelled``: whether it must have a tier.
+    """
     if not isinstance(row, dict):
         yield "", f"expected an object with named fields, found {type(row).__name__}"
         return
     yield from unknown_fields(row, SCHEMA.names, "", "unknown field; the fields are")
     yield from text_problems(row, "id", "id")
     yield from text_problems(row, "query", "query")
-    yield from tier_problems(row, "tier", "tier")
+    if labelled or given(row, "tier") is not None:
+        yield from tier_problems(row, "tier", "tier")
     yield from names_problems(row, "verdicts", "verdicts")
     yield from text_problems(row, "segment", "segment", required=False)
     hint = given(row, "hint_level")

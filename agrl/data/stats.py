@@ -12,16 +12,18 @@ from agrl.relevance.records import TIERS, Example
 def describe(examples: Sequence[Example]) -> dict[str, Any]:
     """Counts by tier, segment, verdict and hint level; shares with a reference and of right references; mean words.
 
-    ``reference.tier_right``: share of the references whose tier is the gold tier, over the rows without a hint (a hint
-    tells the answer), in all and by gold tier and segment; None without such rows. Words are separated by white space.
+    ``reference.tier_right``: share of the references whose tier is the gold tier, over the rows with a gold tier and
+    without a hint (a hint tells the answer), in all and by tier and segment; None without such rows. Words are
+    separated by white space.
     """
     taught = [example for example in examples if example.reference is not None]
-    unaided = [example for example in taught if not example.hint_level]
+    unaided = [example for example in taught if not example.hint_level and example.tier is not None]
     return {
         "rows": len(examples),
         "queries": len({example.query for example in examples}),
         "products": len({repr(example.product) for example in examples}),
         "tiers": {str(tier): sum(example.tier == tier for example in examples) for tier in TIERS},
+        "without_tier": sum(example.tier is None for example in examples),
         "segments": dict(Counter(example.segment for example in examples).most_common()),
         "verdicts": _verdicts(examples),
         "hint_levels": {str(level): n for level, n in sorted(Counter(e.hint_level for e in examples).items())},

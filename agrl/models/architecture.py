@@ -100,7 +100,12 @@ def _counted(lm: PreTrainedModel, name: str) -> Architecture:
     config = lm.config.get_text_config()
     sizes = [p.numel() for p in lm.parameters()]  # each once, tied ones too
     heads, experts = config.num_attention_heads, _first(config, EXPERTS)
-    blocks = next(m for m in lm.get_decoder().children() if hasattr(m, "__len__") and len(m))
+    blocks = next((m for m in lm.get_decoder().children() if hasattr(m, "__len__") and len(m)), None)
+    if blocks is None:  # BERT's are in its encoder
+        raise ModelError(
+            f"{name!r} is a {type(lm).__name__}, which has no decoder blocks",
+            hint="give model.path=FOLDER of a Hugging Face causal language model",
+        )
     per_token = _first(config, ("num_experts_per_tok",)) if experts else 0
     intermediate = _first(config, ("intermediate_size",)) or 4 * config.hidden_size
     return Architecture(

@@ -151,5 +151,6 @@ def _explained(path: str) -> Iterator[None]:
     except (OSError, ValueError, KeyError, RuntimeError, SafetensorError) as error:
         raise ModelError(
             f"no causal language model could be loaded from {path!r}: {error}",
-            hint="give model.path=FOLDER of a Hugging Face model, or make a small one with `agrl model make`",
+            hint="give model.path=FOLDER of a Hugging Face model, fetch one with `agrl model get`, or make a small "
+            "one with `agrl model make`",
         ) from error

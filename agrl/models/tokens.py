@@ -29,7 +29,8 @@ def load_tokenizer(path: str) -> PreTrainedTokenizerBase:
     except (OSError, ValueError) as error:
         raise ModelError(
             f"no tokenizer could be loaded from {path!r}: {error}",
-            hint="give model.path=FOLDER of a Hugging Face model, or make a small one with `agrl model make`",
+            hint="give model.path=FOLDER of a Hugging Face model, fetch one with `agrl model get`, or make a small "
+            "one with `agrl model make`",
         ) from error
     if tokenizer.eos_token_id is None:
         raise ModelError(

@@ -23,7 +23,13 @@ class Order(str, Enum):
 
     think_then_respond = "think_then_respond"  # readings, verdicts, tier
     respond_then_think = "respond_then_think"  # tier, readings, verdicts
+    verdicts_only = "verdicts_only"  # verdicts and tier, no readings: a classifier of several labels
     tier_only = "tier_only"  # the tier and no reasoning: a classifier, to compare with
+
+    @property
+    def reads(self) -> bool:
+        """Whether a response states what it has understood."""
+        return self in (Order.think_then_respond, Order.respond_then_think)
 
 
 class RewardMode(str, Enum):
@@ -71,7 +77,8 @@ class ParseFailure:
 class Example:
     """One query-product pair with what is known about it.
 
-    ``tier`` and ``verdicts`` are gold (human or exact); a criterion missing from ``verdicts`` has no gold verdict.
+    ``tier`` and ``verdicts`` are gold (human or exact); a criterion missing from ``verdicts`` has no gold verdict,
+    and a pair that nobody has judged has the tier None.
     ``reference`` is a whole judgement with reasoning to imitate: a teacher's, which may be wrong where gold is right.
     ``hint_level`` > 0 (SFT rows only) shows the gold hint of that level in the prompt, so that hints are learned.
     """
@@ -79,7 +86,7 @@ class Example:
     id: str
     query: str
     product: Product
-    tier: int
+    tier: int | None
     verdicts: dict[str, str] = field(default_factory=dict)
     reference: Judgement | None = None
     segment: str = "plain"

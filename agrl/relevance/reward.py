@@ -24,7 +24,8 @@ _SPAN = max(TIERS) - min(TIERS)
 class Scorer:
     """Scores responses by a rule book.
 
-    ``names``: the components, in order; only format and tier when the tier alone is asked for. ``weights``: name ->
+    ``names``: the components, in order; without the reading where none is stated, only format and tier when the tier
+    alone is asked for. ``weights``: name ->
     weight in the total, all on the tier with ``sparse``. In the decomposed mode the total is the same weighted sum (for
     people to read); advantages are then computed from ``components_matrix``.
     """
@@ -32,10 +33,12 @@ class Scorer:
     def __init__(self, book: RuleBook, order: Order, mode: RewardMode = RewardMode.rules) -> None:
         self.book, self.order, self.mode = book, order, mode
         self.reasoned = order != Order.tier_only  # whether responses state verdicts
-        self.names = book.components if self.reasoned else (FORMAT, TIER)
+        stated = tuple(name for name in book.components if order.reads or name != READING)
+        self.names = stated if self.reasoned else (FORMAT, TIER)
         sparse = mode == RewardMode.sparse
         self.weights = {name: float(name == TIER) if sparse else book.reward.weights[name] for name in self.names}
-        self.gates = book.reward.gates if self.reasoned and not sparse else ()
+        gates = book.reward.gates if self.reasoned and not sparse else ()
+        self.gates = tuple(gate for gate in gates if {gate.component, gate.requires} <= set(self.names))
 
     def score(self, example: Example, text: str, finish_reason: str = "stop") -> Score:
         """Scores one response; never raises on any text.
@@ -47,7 +50,7 @@ class Scorer:
         if isinstance(judgement, ParseFailure):
             return self._unparsed(example, judgement.reason)
         consistent = not self.reasoned or self.book.decide(judgement.verdicts) == judgement.tier
-        supported = not self.reasoned or reading_supports(self.book, judgement) is not False
+        supported = not self.order.reads or reading_supports(self.book, judgement) is not False
         earned = {
             FORMAT: RIGHT,
             READING: RIGHT if supported else WRONG,

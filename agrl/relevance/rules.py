@@ -185,6 +185,7 @@ class RuleBook:
         return {
             Order.think_then_respond: (*readings, *verdicts, tier),
             Order.respond_then_think: (tier, *readings, *verdicts),
+            Order.verdicts_only: (*verdicts, tier),
             Order.tier_only: (tier,),
         }
 

@@ -32,6 +32,11 @@ METHODS = {
     "agrl_no_hints": "AGRL from a start without hinted rows",
     "sft_teacher_reasoning": "SFT continued on the teacher's reasoning",
     "sft_tier_only": "SFT on the tier alone",
+    "sft_verdicts": "SFT on verdicts and tier, without a reading",
+    "ground_unguided": "Grounded, without hints",
+    "ground": "Grounded",
+    "ground_tier": "Grounded in tiers alone",
+    "ground_again": "Grounded twice",
     UPPER_BOUND: "SFT on true reasoning (upper bound: more information than RL gets)",
 }
 """The methods in the order of every table, with their labels; others follow under their own names."""
@@ -78,10 +83,22 @@ def unfinished(out: Path) -> list[str]:
     return [path.relative_to(Path(out) / "runs").as_posix() for path in begun]
 
 
-def place(method: str) -> tuple[int, str]:
-    """The sort key of a method: in the order of ``METHODS``, then by name."""
-    known = list(METHODS)
-    return (known.index(method) if method in known else len(known)), method
+def place(method: str) -> tuple[int, str, int]:
+    """The sort key of a method: in the order of ``METHODS``, then by name and number of labels."""
+    known, (name, labels) = list(METHODS), named(method)
+    return (known.index(name) if name in known else len(known)), name, labels
+
+
+def named(method: str) -> tuple[str, int]:
+    """The name of a method and how many labels it had, 0 for all: "ground@1000" is ground with 1,000."""
+    name, _, labels = method.partition("@")
+    return name, int(labels or 0)
+
+
+def label(method: str) -> str:
+    """What tables call a method."""
+    name, labels = named(method)
+    return METHODS.get(name, name) + (f", {labels:,} labels" if labels else "")
 
 
 def quality(evaluation: Evaluation) -> dict[str, float | None]:

@@ -13,6 +13,7 @@ from agrl.report.grid import CURVES, Cell, read_cells, unfinished
 from agrl.report.grid_sheets import markdown, sheets, short
 from agrl.report.grid_statistics import Table, notes, tabulate
 from agrl.report.html import write_page
+from agrl.report.labels import by_labels
 from agrl.report.tables import HEADLINE
 
 METRIC = "macro_f1"  # of the dot plots
@@ -40,6 +41,8 @@ def write_results(out: Path, command: str) -> Table:
     table = tabulate(cells) | {"command": command, "unfinished": unfinished(out)}
     table["notes"] = notes(table)
     (out / "table.json").write_text(json.dumps(table, indent=2, allow_nan=False) + "\n", encoding="utf-8")
+    if labels := by_labels(cells):
+        (out / "labels.json").write_text(json.dumps(labels, indent=2, allow_nan=False) + "\n", encoding="utf-8")
     dots, curves = _dots(cells, table), _curves(cells, table)
     main = next(iter(dots))  # balanced, where there is such a set
     dots_png(out / "dots.png", dots[main], f"{HEADLINE[METRIC]}, {main}")

@@ -9,7 +9,7 @@ from collections.abc import Sequence
 from itertools import groupby
 from typing import Any
 
-from agrl.report.grid import METHODS, START, TRAINING, UPPER_BOUND, Cell
+from agrl.report.grid import START, TRAINING, UPPER_BOUND, Cell, label
 from agrl.report.statistics import Runs, holm, sign_flip_p, summarise, summarise_nested
 
 Table = dict[str, Any]
@@ -54,7 +54,7 @@ def tabulate(cells: Sequence[Cell]) -> Table:
     metrics = {name: _names([cell.sets.get(name, {}) for cell in cells]) for name in sets}
     figures = _names([cell.training for cell in cells])
     return {
-        "labels": {name: METHODS.get(name, name) for name in methods},
+        "labels": {name: label(name) for name in methods},
         "cells": {name: len(runs) for name, runs in methods.items()},
         "starts": sorted({cell.start for cell in cells}),
         "seeds": sorted({cell.seed for cell in cells if cell.method != START}),

@@ -10,7 +10,8 @@ from agrl.config.schema import Config
 from agrl.data.pool import open_pool
 from agrl.driver.evaluation.baselines import baseline
 from agrl.driver.experiments.dpo import prefer
-from agrl.driver.experiments.grid import METHODS, Cell, Kind
+from agrl.driver.experiments.grid import AT, Cell, Kind, labels_of, method_of
+from agrl.driver.experiments.ground import teach
 from agrl.driver.experiments.sft import imitate, load_references
 from agrl.driver.folder.run_folder import RunFolder
 from agrl.driver.run.run import Run, Sets
@@ -20,7 +21,8 @@ from agrl.driver.training import reinforce
 from agrl.relevance.rulebook import load_rulebook
 
 DONE = "cell.json"
-COMMANDS = {Kind.preference: "dpo", Kind.reinforced: "train"}
+COMMANDS = {Kind.preference: "dpo", Kind.reinforced: "train", Kind.grounded: "ground"}
+WORK = {Kind.preference: prefer, Kind.reinforced: reinforce, Kind.grounded: teach}
 
 
 def is_finished(cell: Cell, out: Path) -> bool:
@@ -35,16 +37,11 @@ def run_cell(services: Services, sets: Sets, cell: Cell, config: Config, out: Pa
     """
     folder = RunFolder(cell.folder(out))
     folder.clear()
-    kind = METHODS[cell.method].kind
-    services.restart(config)
+    kind = method_of(cell.method).kind
+    services.restart(config, open_pool(config.data.train))
     folder.start(config, services.book, command=COMMANDS.get(kind, "sft"))
     run = Run(services, folder, sets, console)
-    if kind == Kind.preference:
-        prefer(run)
-    elif kind == Kind.reinforced:
-        reinforce(run)
-    else:
-        fit(run)
+    WORK.get(kind, fit)(run)
     folder.drop_checkpoints()
     _finish(folder, cell, run.wall_s, dict(run.phases) | run.clock.seconds)
     return run.wall_s
@@ -55,7 +52,7 @@ def run_baseline(sets: Sets, cell: Cell, config: Config, out: Path) -> float:
     folder, began = RunFolder(cell.folder(out)), time.perf_counter()
     folder.clear()
     book, training = load_rulebook(config.task.rulebook), list(open_pool(config.data.train))
-    for name, metrics in baseline(cell.method, book, training, sets, config.trainer.seed).items():
+    for name, metrics in baseline(cell.method.partition(AT)[0], book, training, sets, config.trainer.seed).items():
         folder.save_evaluation("after", name, metrics | {"label": "after", "set": name})
     seconds = time.perf_counter() - began
     _finish(folder, cell, seconds, {})
@@ -64,6 +61,7 @@ def run_baseline(sets: Sets, cell: Cell, config: Config, out: Path) -> float:
 
 def _finish(folder: RunFolder, cell: Cell, wall_s: float, phases: dict[str, float]) -> None:
     about = {"method": cell.method, "start": cell.start, "seed": cell.seed, "wall_s": wall_s, "phases": phases}
+    about["labels"] = labels_of(cell.method)
     (folder.path / DONE).write_text(json.dumps(about, indent=2) + "\n")
 
 

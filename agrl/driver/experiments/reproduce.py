@@ -13,8 +13,9 @@ from agrl.config.schema import Config, RayMode
 from agrl.config.words import key_of, setting
 from agrl.data.catalogue.build import make_catalogue
 from agrl.data.catalogue.spec import CatalogueSpec
-from agrl.driver.experiments.grid import METHODS, Cell, Grid, Kind
+from agrl.driver.experiments.grid import AT, Cell, Grid, Kind, method_of
 from agrl.driver.experiments.grid_cell import is_finished, run_baseline, run_cell
+from agrl.driver.experiments.labels import split_labels
 from agrl.driver.experiments.lanes import Schedule, run_side_by_side
 from agrl.driver.experiments.tiny_model import tiny_model
 from agrl.driver.folder.lock import locked
@@ -43,8 +44,10 @@ def reproduce(out: Path, grid: Grid, overrides: list[str], console, lanes: int |
 
 def _reproduce(out: Path, grid: Grid, overrides: list[str], console, lanes: int | None) -> None:
     words, files = prepare_data(out, grid, overrides, console)
-    cells = [cell for cell in grid.cells() if METHODS[cell.method].files <= files.keys()]
-    if left_out := sorted({*grid.methods} - {cell.method for cell in cells}):
+    for count in grid.labels:
+        files |= split_labels(out / "data", files["train"], count, grid.first_seed)
+    cells = [cell for cell in grid.cells() if method_of(cell.method).files <= grid.files_of(cell, files).keys()]
+    if left_out := sorted({*grid.methods} - {cell.method.partition(AT)[0] for cell in cells}):
         console.print(f"Left out, for want of the reasoning that they need: {', '.join(left_out)}")
     _mark(out, grid, overrides)
     todo = [cell for cell in cells if not is_finished(cell, out)]
@@ -71,7 +74,7 @@ def run_all(
         count = sum(is_finished(c, out) for c in cells)
         console.print(tick(f"{count}/{len(cells)}  {cell}", duration(seconds), f"macro-F1 {reached(cell, out)}"))
 
-    trained = [cell for cell in configs if METHODS[cell.method].kind != Kind.baseline]
+    trained = [cell for cell in configs if method_of(cell.method).kind != Kind.baseline]
     for cell in [cell for cell in configs if cell not in trained]:
         tell(cell, run_baseline(data.sets, cell, configs[cell], out))
     if not trained:

@@ -92,27 +92,31 @@ def imitate(
     folder: RunFolder,
     console,
     checkpoint: Checkpoint | None = None,
+    rounds_before: int = 0,
 ) -> None:
-    """Train a running learner on the sequences, from the checkpoint or from the start to the last step."""
-    c, trainer, data = config.sft, config.trainer, digest(sequences)
+    """Train a running learner on the sequences, from the checkpoint or from the start to the last step.
+
+    ``rounds_before``: of as many steps each, that the run has done.
+    """
+    c, trainer, data, before = config.sft, config.trainer, digest(sequences), rounds_before * config.sft.steps
     if checkpoint and checkpoint.state["data"] != data:
         raise DataError(
             f"{config.data.seed} does not give the examples that {folder.path} was started with: the file, the limits "
             "of lengths or the rule book have changed",
             hint="resume with what the run was started with, or start a new run from the exported model",
         )
-    first = restore(checkpoint, learner, console) if checkpoint else 0
-    recorder = open_recorder(config, folder.path, "sft", c.steps, first, learner.runtime, learner.gauges)
+    first, end = restore(checkpoint, learner, console) - before if checkpoint else 0, before + c.steps
+    recorder = open_recorder(config, folder.path, "sft", end, before + first, learner.runtime, learner.gauges)
     with recorder, progress(console, "SFT", c.steps) as bar:
         bar.advance(first)
         for step, batch in enumerate(shuffled_batches(sequences, c.batch_size, c.steps, trainer.seed, first), first):
             with signals.held_back(trainer.grace_s) as stopped:  # to the end of the step, with a checkpoint then
-                begin = time.perf_counter()
+                begin, done = time.perf_counter(), before + step + 1
                 metrics = learner.train_sft(batch, learning_rate(step, c.lr, c.steps, c.warmup_steps, c.schedule))
-                recorder.log(step, metrics | {"time/step": time.perf_counter() - begin})
+                recorder.log(done - 1, metrics | {"time/step": time.perf_counter() - begin})
                 bar.advance(1, numbers({"loss": metrics["loss/total"]}))
-                if is_due(trainer, step + 1, c.steps) or stopped():
-                    save_checkpoint(folder, learner, step + 1, c.steps, trainer.keep_checkpoints, data=data)
+                if is_due(trainer, done, end) or stopped():
+                    save_checkpoint(folder, learner, done, end, trainer.keep_checkpoints, data=data)
 
 
 def digest(sequences: Sequence[TrainSequence]) -> str:
@@ -140,7 +144,7 @@ def load_references(config: Config, encoder: PromptEncoder) -> References:
     """What ``data.seed`` gives to imitate. Raises ConfigError when it is not set or has fewer rows than a batch."""
     if not config.data.seed:
         raise ConfigError("data.seed names no file", hint="give data.seed=FILE of examples with a reference judgement")
-    found = references(read_examples(config.data.seed), encoder, config.sft.hints)
+    found = references(read_examples(config.data.seed, labelled=False), encoder, config.sft.hints)
     if len(found.sequences) < config.sft.batch_size:
         raise ConfigError(
             f"sft.batch_size={config.sft.batch_size} is more than {config.data.seed} gives: {found}",

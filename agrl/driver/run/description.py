@@ -24,8 +24,12 @@ def check_pool(config: Config, pool_size: int) -> None:
         )
 
 
-def describe(config: Config, pool_size: int) -> list[str]:
-    """Lines for the person who starts a run."""
+def describe(config: Config, pool_size: int, command: str = "train") -> list[str]:
+    """Lines for the person who starts a run: of "train", "dpo" or "ground"."""
+    return _training(config, pool_size) if command == "train" else _offline(config, pool_size, command)
+
+
+def _training(config: Config, pool_size: int) -> list[str]:
     t, learner, g = config.trainer, config.learner, config.guidance
     rollouts = t.prompts_per_step * t.rollouts_per_prompt
     seen = t.steps * t.prompts_per_step
@@ -54,9 +58,23 @@ def describe(config: Config, pool_size: int) -> list[str]:
             f"Guide   {g.source.value} answers trained as {g.semantics.value}, for groups with at most {g.tau:.1%} "
             f"right, from step {g.warmup_steps}, up to {g.replace} a group and {g.max_share:.0%} of a step"
         )
+    return [*lines, _actors(config)]
+
+
+def _offline(config: Config, pool_size: int, command: str) -> list[str]:
+    """Of what samples first and trains then."""
+    d, g = config.dpo, config.ground
+    batches = {
+        "dpo": f"{d.samples} answers to {min(d.prompts, pool_size):,} of {pool_size:,} pairs, then {d.steps} steps of "
+        f"{d.batch_size} preferences",
+        "ground": f"{g.samples} answers to each of {pool_size:,} pairs{', with hints where they fail' * g.hints}, "
+        f"then {config.sft.steps} steps of {config.sft.batch_size} references; {g.rounds} round{'s' * (g.rounds > 1)}",
+    }
+    rules = f"rule book {config.task.rulebook}, {config.task.order.value.replace('_', ' ')}"
+    return [f"Run     {config.run}: {command}, {rules}", f"Batch   {batches[command]}", _actors(config)]
+
+
+def _actors(config: Config) -> str:
     where = "in this process (no Ray)" if config.ray.mode == RayMode.inline else f"on Ray ({config.ray.mode.value})"
-    lines.append(
-        f"Actors  {config.rollout.actors} rollout, {config.reward.actors} reward, 1 replay, {learner.ranks} learner "
-        f"(ZeRO {learner.zero_stage}), {where}"
-    )
-    return lines
+    learner = f"{config.learner.ranks} learner (ZeRO {config.learner.zero_stage})"
+    return f"Actors  {config.rollout.actors} rollout, {config.reward.actors} reward, 1 replay, {learner}, {where}"

@@ -115,8 +115,8 @@ class Run:
         self.wall_before = checkpoint.state["wall_s"]
         return restore(checkpoint, self.s.learner, self.console)
 
-    def finish(self, steps: int) -> None:
-        """Export the model, evaluate it, and write summary.json and report.html."""
+    def finish(self, steps: int, **more: Any) -> None:
+        """Export the model, evaluate it, and write summary.json, with ``more`` in it, and report.html."""
         with self.clock("export"), self.folder.replacing_model() as folder:
             self.s.learner.export(folder)
         self.evaluate("after", steps)
@@ -126,6 +126,7 @@ class Run:
             "version": self.s.learner.version,
             "wall_s": self.wall_s,
             "phases": dict(self.phases) | self.clock.seconds,
+            **more,
         }
         leave_results(self.folder, steps, summary, self.s.runtime.hosts(), self.console)
 
@@ -168,7 +169,6 @@ def load_data(config: Config, hinted: bool, console=None) -> TaskData:
         raise ConfigError("data.train names no file", hint="give data.train=FILE of examples with gold tiers")
     encoder = PromptEncoder.load(config)
     pool = open_pool(config.data.train, console)
-    check_pool(config, len(pool))
     encoder.first_fitting(pool, hinted)
     return TaskData(pool, hinted, evaluation_sets(config, encoder))
 
@@ -205,8 +205,10 @@ def running(config: Config, folder: RunFolder, command: str, console, resume: bo
     their end. Raises the AgrlError that names the trouble."""
     clock = Clock()
     data = load_data(config, config.guidance.enabled, console)
+    if command == "train":
+        check_pool(config, len(data.pool))
     folder.start(config, load_rulebook(config.task.rulebook), command, resume)
-    for line in [*describe(config, pool_size=len(data.pool)), *first_lines(config)]:
+    for line in [*describe(config, len(data.pool), command), *first_lines(config)]:
         console.print(line)
     if where := where_watched(config):
         console.print(where, markup=False, soft_wrap=True)

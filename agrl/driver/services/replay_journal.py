@@ -40,6 +40,7 @@ class JournaledReplay(Service):
         self._service, self._lock, self._closed = start(), RLock(), False
         self.name, self.log_file = self._service.name, self._service.log_file
         self._saved = False  # whether the journal goes on from the file
+        self._restart: tuple[str, tuple, dict] | None = None  # the last one: it says what the file is of
         self._calls: list[tuple[str, tuple, dict]] = []
         self._marked = 0
         self.lost = 0
@@ -56,6 +57,8 @@ class JournaledReplay(Service):
         method, *_ = call
         if method in ("restart", "load"):  # nothing of before matters
             self._calls, self._saved = [], False
+        if method == "restart":
+            self._restart = call
         self._calls.append(call)
         if method == "load":
             self._save()  # its file may not stay
@@ -116,6 +119,9 @@ class JournaledReplay(Service):
         self._repeat(self._service, self._calls)
 
     def _repeat(self, service: Service, calls: list[tuple[str, tuple, dict]]) -> None:
+        if self._saved and self._restart:
+            method, args, kwargs = self._restart
+            service.call(method, *args, **kwargs).result()
         if self._saved:
             service.call("load", str(self._file.absolute())).result()
         for method, args, kwargs in calls:

@@ -79,11 +79,12 @@ class Services:
         if self.colocated:
             self.learner.rest()
 
-    def restart(self, config: Config) -> None:
+    def restart(self, config: Config, pool: Pool | None = None) -> None:
         """Begin another run on the same actors: its start model, seed and method; nothing of the last run stays.
 
-        Data, rule book, lengths and placement must be those that the actors were started with.
+        Rule book, lengths and placement must be those that the actors were started with. ``pool``: another than before.
         """
+        self.pool = pool or self.pool
         if (config.reward, config.task) != (self.config.reward, self.config.task):
             self.rewards.close()
             self.rewards = start_rewards(config, self.runtime, self.run, self.book)
@@ -92,7 +93,7 @@ class Services:
         self.encoder = PromptEncoder(self.book, self.encoder.tokenizer, config.task, template_args)
         self.config = config
         self.learner.restart(config)
-        self.replay.call("restart", *replay_settings(config)).result()
+        self.replay.call("restart", self.pool, *replay_settings(config)).result()
         broadcast_weights(self.learner, self.rollouts)
 
     def gauges(self) -> dict[str, dict[str, float]]:

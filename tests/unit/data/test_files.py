@@ -259,3 +259,24 @@ def test_a_rule_book_finds_names_and_decisions_that_contradict_it(tmp_path, chan
     path.write_text(json.dumps(row(**changes)) + "\n")
     assert validate_file(path) == []
     assert [p.field for p in validate_file(path, load_rulebook("relevance"))] == [field]
+
+
+@pytest.mark.parametrize("suffix", [".parquet", ".jsonl"])
+def test_pairs_that_nobody_has_judged_are_read_where_they_are_asked_for(tmp_path, suffix):
+    pairs = [replace(BARE, tier=None), replace(FULL, tier=None)]
+    path = write_examples(tmp_path / f"pairs{suffix}", pairs)
+    assert read_examples(path, labelled=False) == pairs and not validate_file(path, labelled=False)
+    with pytest.raises(DataError, match="row 1, field tier: expected a tier of 4, 3, 2, 1, found None"):
+        read_examples(path)
+
+
+def test_a_file_without_a_column_of_tiers_holds_pairs_that_nobody_has_judged(tmp_path):
+    path = tmp_path / "pairs.parquet"
+    pq.write_table(pa.table({"id": ["a"], "query": ["tent"], "product": [{"title": "tent"}]}), path)
+    assert [e.tier for e in read_examples(path, labelled=False)] == [None]
+    with pytest.raises(DataError, match="field tier: the column is missing"):
+        read_examples(path)
+
+
+def test_a_tier_that_is_none_is_wrong_with_and_without_labels(tmp_path):
+    assert dict(row_problems(row(tier=5), labelled=False)).keys() == {"tier"}

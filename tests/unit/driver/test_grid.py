@@ -6,12 +6,15 @@ from pathlib import Path
 import pytest
 
 from agrl.config.compose import load_config
+from agrl.data.files import read_examples, write_examples
 from agrl.driver.experiments import reproduce
 from agrl.driver.experiments.demo import _configs
 from agrl.driver.experiments.grid import METHODS, Cell, Grid, Kind
+from agrl.driver.experiments.labels import split_labels
 from agrl.driver.experiments.reproduce import prepare_data
 from agrl.errors import ConfigError
 from agrl.report.plain import PlainConsole
+from tests.unit.relevance.strategies import make_example
 
 OUT = Path("out")
 FILES = {name: f"{name}.parquet" for name in ("seed", "train", "train_teacher", "train_true")}
@@ -19,7 +22,7 @@ FILES = {name: f"{name}.parquet" for name in ("seed", "train", "train_teacher", 
 
 def test_every_run_stands_after_the_one_that_it_goes_on_from():
     cells = list(Grid().cells())
-    assert len(cells) == len(set(cells)) == 2 + 2 + 5 * 10 + 2 * 5
+    assert len(cells) == len(set(cells)) == 2 + 2 + 5 * 10 + 2 * 10
     for i, cell in enumerate(cells):
         assert cell.before is None or cell.before in cells[:i]
 
@@ -61,7 +64,7 @@ def test_every_method_has_a_valid_configuration(method):
 
 def test_what_the_methods_differ_in():
     configs = {m: load_config(["experiment=agrl_tiny", *Grid().overrides(Cell(m, 0, 0), OUT, FILES)]) for m in METHODS}
-    assert {m: (c.reward.mode.value, c.guidance.enabled) for m, c in configs.items() if "gr" in m} == {
+    assert {m: (c.reward.mode.value, c.guidance.enabled) for m, c in configs.items() if "grp" in m or "agrl" in m} == {
         "grpo": ("sparse", False),
         "grpo_rrs": ("rules", False),
         "grpo_agr": ("sparse", True),
@@ -69,8 +72,46 @@ def test_what_the_methods_differ_in():
         "agrl_no_hints": ("rules", True),
     }
     assert configs["sft_tier_only"].task.order.value == "tier_only"
+    assert configs["sft_verdicts"].task.order.value == "verdicts_only"
+    assert [configs[f"ground{more}"].ground.hints for more in ("", "_unguided")] == [True, False]
+    assert configs["ground_tier"].ground.gold.value == "tier" and configs["ground_again"].ground.rounds == 2
     assert configs["sft_true_reasoning"].data.seed == "train_true.parquet"
     assert not configs["sft_no_hints"].sft.hints and configs["sft"].sft.hints
+
+
+def test_every_method_but_the_starts_is_there_with_each_number_of_labels():
+    cells = list(Grid(methods=("sft", "sft_verdicts", "tfidf_logistic"), starts=1, seeds=1, labels=(10, 20)).cells())
+    assert [cell.method for cell in cells] == [
+        *("tfidf_logistic@10", "tfidf_logistic@20", "sft"),
+        *("sft_verdicts@10", "sft_verdicts@20"),
+    ]
+    assert cells[-1].before == Cell("sft", 0, 0)
+    with pytest.raises(ConfigError, match="--labels 0"):
+        Grid(labels=(0,))
+
+
+def test_a_method_with_some_labels_sees_only_these():
+    files = FILES | {"train@10": "ten.parquet", "unlabelled@10": "others.parquet", "train@20": "twenty.parquet"}
+    words = lambda name: ["experiment=agrl_tiny", *Grid().overrides(Cell(name, 0, 0), OUT, files)]  # noqa: E731
+    some, more, whole = (load_config(words(name)).data for name in ("ground@10", "sft_verdicts@20", "sft_verdicts"))
+    assert (some.train, some.unlabelled) == ("ten.parquet", "others.parquet")
+    assert more.train == more.seed == "twenty.parquet" and more.unlabelled is None
+    assert whole.seed == "train.parquet" and whole.unlabelled is None
+    assert "train_true" not in Grid.files_of(Cell("sft_true_reasoning@10", 0, 0), files)
+
+
+def test_rows_are_drawn_for_labels_and_the_others_lose_theirs(tmp_path):
+    pool = [make_example(tier, {"category": "same"}, id=f"e{i}") for i, tier in enumerate([4, 3, 2, 1] * 5)]
+    train = write_examples(tmp_path / "train.parquet", pool)
+    few, many = (split_labels(tmp_path / "data", str(train), count, seed=1) for count in (5, 12))
+    few, rest = (read_examples(path, labelled=False) for path in few.values())
+    many = read_examples(many["train@12"])
+    assert [len(rows) for rows in (few, rest, many)] == [5, 15, 12]
+    assert {e.id for e in few} < {e.id for e in many} and {e.id for e in few + rest} == {e.id for e in pool}
+    assert all(e in pool for e in few) and {(e.tier, len(e.verdicts)) for e in rest} == {(None, 0)}
+    assert split_labels(tmp_path / "data", str(train), 20, seed=1).keys() == {"train@20"}, "none is left without"
+    with pytest.raises(ConfigError, match="has 20 rows"):
+        split_labels(tmp_path / "data", str(train), 21, seed=1)
 
 
 ANYWHERE = ["20261126_1200", "runs/a [v2], {x}", "it's ${y} = größe", "1e5"]

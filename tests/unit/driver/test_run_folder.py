@@ -170,3 +170,12 @@ def test_the_plan_states_the_batch_arithmetic(config):
     text = "\n".join(describe(config, pool_size=8000))
     assert "32 prompts x 8 rollouts = 256 rollouts a step" in text
     assert "2 optimizer steps of 128" in text
+
+
+@pytest.mark.parametrize(
+    ("command", "said"),
+    [("dpo", "8 answers to 2,000 of 8,000 pairs, then"), ("ground", "4 answers to each of 8,000 pairs, with hints")],
+)
+def test_what_samples_first_says_so(config, command, said):
+    text = "\n".join(describe(config, 8000, command))
+    assert said in text and "rollouts a step" not in text

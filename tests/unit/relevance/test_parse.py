@@ -76,7 +76,8 @@ def test_parse_is_total_and_accepts_only_what_it_would_write(book, data, order):
 @given(data=st.data(), order=ORDERS)
 def test_rendering_is_undone_by_parsing(book, data, order):
     judgement = data.draw(judgements(book))
-    stated = Judgement(judgement.tier, {}) if order == Order.tier_only else judgement
+    verdicts = {} if order == Order.tier_only else judgement.verdicts
+    stated = Judgement(judgement.tier, verdicts, judgement.readings if order.reads else {})
     assert parse(book, render_response(book, judgement, order), order) == stated
 
 

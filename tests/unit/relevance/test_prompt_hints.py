@@ -26,10 +26,11 @@ def test_full_prompt_states_every_rule_and_the_whole_input():
 
 
 def test_answer_format_follows_the_order():
-    first, last, alone = (render_prompt(BOOK, make_example(), order).system for order in Order)
+    first, last, verdicts, alone = (render_prompt(BOOK, make_example(), order).system for order in Order)
     assert first.rstrip().splitlines()[-1].startswith("Tier: ")
     assert last.index("\nTier: <") < last.index("\nQuery: <")
-    assert "\nTier: <" in alone and "\nQuery: <" not in alone
+    assert "\nCategory: <" in verdicts and "\nTier: <" in verdicts and "\nQuery: <" not in verdicts
+    assert "\nTier: <" in alone and "\nCategory: <" not in alone
 
 
 @pytest.mark.parametrize("book", BOOKS.values(), ids=list(BOOKS))

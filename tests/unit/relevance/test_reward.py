@@ -2,6 +2,7 @@
 
 import math
 import re
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -13,6 +14,7 @@ from agrl.relevance.records import Judgement, Order, RewardMode
 from agrl.relevance.response import render_response
 from agrl.relevance.reward import Scorer, components_matrix, invalid_score
 from agrl.relevance.rulebook import read_rulebook
+from agrl.relevance.rules import Gate
 from tests.unit.relevance.strategies import BOOKS, ORDERS, gold_examples, judgements, make_example, response_texts
 
 BOOK = BOOKS["relevance"]
@@ -170,6 +172,18 @@ def test_an_invalid_score_says_why():
     score = SCORER.invalid("timeout")
     assert not score.valid and math.isnan(score.total) and score.failure == "timeout"
     assert all(not component.valid and component.reason == "timeout" for component in score.components.values())
+
+
+def test_verdicts_without_a_reading_earn_all_but_the_reading():
+    gates = (Gate("tier", "reading"), Gate("tier", "consistency"))
+    book = replace(BOOK, reward=replace(BOOK.reward, gates=gates))
+    scorer = Scorer(book, Order.verdicts_only)
+    assert scorer.names == tuple(name for name in BOOK.components if name != "reading")
+    assert scorer.gates == gates[1:], "what nobody states can be required of nobody"
+    right, wrong = (scorer.score(EXAMPLE, f"Category: {c}\nAttributes: unmet\nTier: 2") for c in ("same", "accessory"))
+    assert right.sound and right.total == 1.0 and right.judgement.readings == {}
+    assert not wrong.sound and not wrong.consistent and wrong.components["tier"].value == 0.0
+    assert scorer.score(EXAMPLE, respond(2, "same", "unmet")).failure == "wrong_line"
 
 
 def test_the_tier_alone_earns_format_and_tier_only():

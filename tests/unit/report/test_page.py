@@ -106,6 +106,7 @@ def test_a_folder_that_is_no_run_is_refused(tmp_path):
 
 
 def test_the_summary_table_has_every_set_and_its_change(run_dir):
+    write_report(run_dir)
     console = Console(record=True, width=140)
     summary_table(console, run_dir)
     text = console.export_text().replace("\n", "")  # a long path is broken over lines
