@@ -33,9 +33,10 @@ BUSY = (0, 1, 2)
 SETTLING_S = 3.0  # after a change of company, before steps are counted
 
 
-def world(folder: Path) -> list[str]:
-    """Data, a model, and a supervised start for RL; returns what configures a run on them."""
-    make_catalogue(folder / "data", CatalogueSpec(seed_rows=4000, pool_rows=2000, balanced_rows=16, wild_rows=16))
+def world(folder: Path, held_out: int = 16) -> list[str]:
+    """Data with ``held_out`` examples a set, a model, and a supervised start for RL; what configures a run on them."""
+    rows = {"balanced_rows": held_out, "wild_rows": held_out}
+    make_catalogue(folder / "data", CatalogueSpec(seed_rows=4000, pool_rows=2000, **rows))
     tiny_model(folder / "tiny", folder / "data" / "seed.parquet", "relevance", "brief")
     data = folder / "data"
     common = [

@@ -27,6 +27,7 @@ from agrl.transport.parcel import Parcel, TransferFailed
 from learner.adapters import WithoutAdapters, check_merge, served_beside
 from learner.engine import TrainingEngine, init_process_group
 from learner.export import check_export, export, shapes
+from learner.imports import import_libraries
 from learner.model import Model, Reference, StepSums
 from learner.outgoing import Outgoing
 from learner.policy import kl_to_reference, train_policy
@@ -79,6 +80,7 @@ class LearnerRank:
     def setup(self, address: str, one_host: bool = True) -> tuple[str, str]:
         """Join the process group and ``start``. ``one_host``: whether all ranks are on this one."""
         self._own_threads()
+        import_libraries()
         init_process_group(self.rank, self.world, address, self.settings.timeout_s, one_host)
         return self.start(self.settings)
 
