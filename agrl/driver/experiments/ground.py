@@ -99,11 +99,13 @@ def make_round(run: Run, number: int) -> Round:
     sources = _sources(run, number)
     found = Round(sum(len(examples) for examples, _ in sources))
     with progress(run.console, f"Reading (round {number + 1})", found.asked) as bar, run.clock("rollout"):
+        read = 0
         for examples, gold in sources:
             for begin in range(0, len(examples), PAIRS_AT_A_TIME):
                 some = examples[begin : begin + PAIRS_AT_A_TIME]
                 _add(found, s, some, gold, number)
-                bar.advance(len(some), numbers({"kept": len(found.examples) / max(found.asked, 1)}))
+                read += len(some)
+                bar.advance(len(some), numbers({"kept": len(found.examples) / read}))
     if len(found.examples) < c.sft.batch_size:
         raise DataError(
             f"round {number + 1} gave {found}, fewer than sft.batch_size={c.sft.batch_size}",
