@@ -2,15 +2,17 @@
 
 Some are killed from outside at the beginning of a phase, and some in the middle of a call, by themselves. Each kill has
 a witness: the process is gone, and the events say that this actor was lost and another one came. The run ends bit for
-bit as one that was left in peace, and its ledger is whole.
+bit as one that was left in peace, with one engine and one scorer, and its ledger is whole.
 """
 
 import threading
 from collections import Counter
+from dataclasses import dataclass
 
 import psutil
 import pytest
 
+from actors.runtime import Runtime
 from agrl.driver import step as step_module
 from agrl.driver.run import run as run_module
 from agrl.driver.run.ledger_check import check_ledger
@@ -27,35 +29,62 @@ from tests.e2e.small_world import config, make_world, silent
 STEPS, GONE_S = 6, 20.0
 WORDS = (
     *(f"trainer.steps={STEPS}", "trainer.checkpoint_every=3", "trainer.evaluate_every=3", "data.max_evaluation=4"),
-    *("learner.ranks=2", "rollout.actors=2", "reward.actors=2", "guidance.source=reference", "guidance.tau=1.0"),
+    *("learner.ranks=2", "guidance.source=reference", "guidance.tau=1.0"),
     *("learner.lr=1e-3", "learner.timeout_s=300", "rollout.timeout_s=300", "learner.restarts=9", "replay.restarts=9"),
 )
+PEACE, WAR = ("rollout.actors=1", "reward.actors=1"), ("rollout.actors=2", "reward.actors=2")
+
+
+@dataclass(frozen=True)
+class Mode:
+    """``words``: its settings. ``plan``: phase and step (of learn, publish, checkpoint and evaluate: the version of the
+    weights) -> who is killed then. ``in_calls``: place (``tests.e2e.dying``) -> who dies there by itself.
+
+    Every phase comes in each mode, every class of actor in both; who is killed when differs.
+    """
+
+    words: tuple[str, ...]
+    plan: dict[str, str]
+    in_calls: dict[str, str]
+
+
 MODES = {
-    "in turns": ("trainer.max_staleness=0", "learner.zero_stage=2"),
-    "in lockstep": ("trainer.max_staleness=1", "learner.zero_stage=3", "sync.transport=collective"),
+    "in turns": Mode(
+        ("trainer.max_staleness=0", "learner.zero_stage=2"),
+        {
+            "sample 0": "replay",
+            "rollout 1": "rollout-1",
+            "score 2": "reward-0",
+            "guide 3": "replay",
+            "checkpoint 3": "learner-0",
+            "evaluate 3": "rollout-0",
+            "learn 4": "learner-1",
+            "publish 5": "reward-1",
+        },
+        {"train-1-1": "learner-1", "broadcast-3-0": "learner-0", "sample-1": "replay"},
+    ),
+    "in lockstep": Mode(
+        ("trainer.max_staleness=1", "learner.zero_stage=3", "sync.transport=collective"),
+        {
+            "sample 1": "reward-1",
+            "rollout 1": "replay",
+            "score 2": "rollout-1",
+            "guide 3": "reward-0",
+            "checkpoint 3": "rollout-0",
+            "evaluate 3": "replay",
+            "learn 4": "learner-1",
+            "publish 5": "rollout-1",
+        },
+        {"snapshot-2-0": "learner-0", "send-3-0": "learner-0", "observe-2": "replay"},
+    ),
 }
-PLAN = {
-    "sample 0": "replay",
-    "rollout 1": "rollout-1",
-    "score 2": "reward-0",
-    "guide 3": "replay",
-    "checkpoint 3": "learner-0",
-    "evaluate 3": "rollout-0",
-    "learn 4": "learner-1",
-    "score 4": "reward-1",
-    "publish 5": "rollout-1",
-    "publish 6": "learner-1",
-}
-"""Phase and step (of learn, publish, checkpoint and evaluate: the version of the weights) -> who is killed then."""
-IN_CALLS = {"train-1-1": "learner-1", "snapshot-2-0": "learner-0", "sample-1": "replay", "observe-2": "replay"}
-SENDING = {"object_store": "broadcast-3-0", "collective": "send-3-0"}  # transport -> where learner-0 dies too
 
 
 class Killer:
-    """Kills by ``PLAN`` at the beginning of a phase, whichever thread it is in."""
+    """Kills by a plan at the beginning of a phase, whichever thread it is in."""
 
-    def __init__(self, folder, monkeypatch) -> None:
-        self._folder, self._left, self._lock = folder, dict(PLAN), threading.Lock()
+    def __init__(self, folder, plan, monkeypatch) -> None:
+        self._folder, self._left, self._lock = folder, dict(plan), threading.Lock()
         self.killed: list[psutil.Process] = []
         m = monkeypatch
         scored = iter(range(100))
@@ -104,19 +133,26 @@ def mortal(monkeypatch, tmp_path):
     monkeypatch.setattr(services, "ReplayCore", DyingReplay)
 
 
+@pytest.fixture(autouse=True)
+def one_ray_for_both_runs(mortal):
+    """Started when those who are to die will know it."""
+    runtime = Runtime("local")
+    yield
+    runtime.shutdown()
+
+
 @pytest.mark.parametrize("mode", MODES)
 def test_any_process_may_die_in_any_phase(world, tmp_path, monkeypatch, mode):
-    settings = config(world, tmp_path / "peace", *WORDS, *MODES[mode])
-    train(settings, silent())
-    in_calls = {**IN_CALLS, SENDING[settings.sync.transport]: "learner-0"}
+    words, plan, in_calls = MODES[mode].words, MODES[mode].plan, MODES[mode].in_calls
+    train(config(world, tmp_path / "peace", *WORDS, *words, *PEACE), silent())
     doom(*in_calls)
-    killer = Killer(tmp_path / "war", monkeypatch)
-    train(config(world, tmp_path / "war", *WORDS, *MODES[mode]), silent())
+    killer = Killer(tmp_path / "war", plan, monkeypatch)
+    train(config(world, tmp_path / "war", *WORDS, *words, *WAR), silent())
     assert not killer.spared and not spared(), "moments that never came"
-    assert len(killer.killed) == len(PLAN)
+    assert len(killer.killed) == len(plan)
     gone, alive = psutil.wait_procs(killer.killed, timeout=GONE_S)
-    assert len(gone) == len(PLAN) and not alive
-    victims, lost = [*PLAN.values(), *in_calls.values()], deaths(read_events(tmp_path / "war"))
+    assert len(gone) == len(plan) and not alive
+    victims, lost = [*plan.values(), *in_calls.values()], deaths(read_events(tmp_path / "war"))
     for victim in set(victims):
         times = [death for death in lost if death["actor"] == victim]
         assert len(times) >= victims.count(victim), f"{victim} was killed more often than it was lost"
