@@ -14,7 +14,7 @@ import torch
 from torch import nn
 
 from agrl.transport.collective import Meeting
-from agrl.transport.named import FROM_EVERY_RANK, make_sender
+from agrl.transport.named import FROM_EVERY_RANK, MEETING, make_sender
 from agrl.transport.parcel import BUCKET_BYTES, Entry, Named, Parcel, Sender, TransferFailed, pack
 from learner.export import as_published
 
@@ -45,6 +45,12 @@ class Outgoing:
         self._senders: dict[str, Sender] = {}
         self._buckets: Iterator[Parcel] = iter(())
         self.parcel: Parcel | None = None  # of the bucket that was gathered last
+
+    def serve(self, engine: Engine) -> None:
+        """The weights are those of another run from now on. Who has met stays connected, and is not told."""
+        self._break_off()
+        self._engine = engine
+        self._senders = {name: sender for name, sender in self._senders.items() if name in MEETING}
 
     def open(self, transport: str, meeting: Meeting | None) -> TransferFailed | None:
         """Connect; what was connected before is let go."""

@@ -63,6 +63,7 @@ class LearnerRank:
     def __init__(self, settings: RankSettings, rank: int, world: int) -> None:
         self.settings, self.rank, self.world = settings, rank, world
         self.model: Model | None = None
+        self.outgoing: Outgoing | None = None
         self._snapshot_s, self._updating = 0.0, False
         self._held: dict[int, Files] = {}  # by rank, of ranks on other hosts
 
@@ -117,7 +118,10 @@ class LearnerRank:
         engine = TrainingEngine(lm, s.zero_stage, s.dtype, s.lr, s.weight_decay, s.max_grad_norm)
         reference = self._reference(engine, packing) if s.reference else None
         self.model = Model(engine, work, reference, self.rank, self.world, packing)
-        self.outgoing = Outgoing(engine, self.rank)
+        if self.outgoing is None:
+            self.outgoing = Outgoing(engine, self.rank)
+        else:
+            self.outgoing.serve(engine)
         self.chosen = packing, reason
         return self.chosen
 

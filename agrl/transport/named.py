@@ -10,6 +10,7 @@ from agrl.transport.object_store import ObjectStoreReceiver, ObjectStoreSender
 from agrl.transport.parcel import BUCKET_BYTES, Receiver, Sender
 
 FROM_EVERY_RANK = ("ipc",)  # of the learner; the others send from rank 0 alone
+MEETING = ("collective",)  # whose ends are a group
 
 
 def make_sender(

@@ -47,7 +47,7 @@ def short():
 
 
 def settings(world):
-    return overrides(world, world / "unused", *DPO, "sft.steps=120", "trainer.steps=2")
+    return overrides(world, world / "unused", *DPO, "sft.steps=120", "trainer.steps=2", "sync.transport=collective")
 
 
 def rows(folder):

@@ -97,3 +97,13 @@ def test_adapters_alone():
 def test_a_group_that_does_not_meet_is_returned_and_not_raised():
     failure = Outgoing(Sharded(0), 0).open("collective", Meeting("127.0.0.1:1", 1, 2, 0.2))
     assert isinstance(failure, TransferFailed) and "did not meet at 127.0.0.1:1" in str(failure)
+
+
+def test_another_run_sends_its_own_weights_to_those_who_have_met():
+    outgoing, engine = Outgoing(Sharded(0), 0), Sharded(3)
+    outgoing._senders = {"collective": (met := ObjectStoreSender(True)), "object_store": ObjectStoreSender(True)}
+    outgoing.begin("collective", adapters=False)
+    outgoing.next()
+    outgoing.serve(engine)
+    assert outgoing.parcel is None and outgoing.send("collective", adapters=False) == 3
+    assert engine.gathered == [0, 1, 2, 3, 4] and outgoing._senders == {"collective": met}
